@@ -1,0 +1,142 @@
+"""The messages that Raft nodes exchange.
+
+Every message names its sender, its receiver and the sender's term (for pre-votes: the term it would
+campaign in). They are plain values: `wire` turns them into bytes, the simulator passes them as they are.
+Numbers from outside are bounded by their type (`Number`), so a decoder refuses absurd ones.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeAlias
+
+import msgspec
+from msgspec import Meta
+
+from balsadb.raft.types import NUMBER_MAX
+
+Number: TypeAlias = Annotated[int, Meta(ge=0, le=NUMBER_MAX)]
+"""A term, index, round, time or node id that came over the network."""
+
+
+class _Base(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    source: Number
+    """Node id of the sender."""
+    target: Number
+    """Node id of the receiver."""
+    term: Number
+    """Term of the sender."""
+
+
+class VoteRequest(_Base, tag=1):
+    """Asks for a vote, or asks whether one would be given (pre-vote, thesis 9.6).
+
+    In a pre-vote `term` is the term that the sender would campaign in; nobody's term changes by it.
+    """
+
+    last_index: Number
+    last_term: Number
+    pre: bool = False
+    transfer: bool = False
+    """The campaign was ordered by the leader itself; voters then ignore that they hear a leader (rule M3)."""
+
+
+class VoteResponse(_Base, tag=2):
+    """Answers a `VoteRequest`. A refused pre-vote carries the voter's own term, so that terms catch up."""
+
+    granted: bool
+    pre: bool = False
+    clock_ms: Number = 0
+    """Sender's wall clock (rule S6)."""
+
+
+class Append(_Base, tag=3):
+    """Entries for a follower; without entries, a probe or a commit advance."""
+
+    prev_index: Number
+    """Index right before the first entry."""
+    prev_term: Number
+    commit: Number
+    """Leader's commit index; the follower takes it only up to what it has verified (scenario 9)."""
+    round: Number
+    """Newest read round when the message was made (rule R2)."""
+    entries: tuple[bytes, ...] = ()
+    """Encoded entries (`raft/entry.py`), consecutive from `prev_index` + 1."""
+
+
+class AppendResponse(_Base, tag=4):
+    """What a follower has: verified against this leader **and** durable (rule W1)."""
+
+    match: Number
+    """All entries up to here equal the leader's and are on the follower's disk. 0 in a rejection."""
+    rejected: bool = False
+    """True when the entry at `prev_index` did not match."""
+    prev_index: Number = 0
+    """In a rejection: the `prev_index` that was refused, so that stale rejections are told apart."""
+    hint_index: Number = 0
+    """In a rejection: the last index at which the logs may still agree (term-level back-up)."""
+    hint_term: Number = 0
+    """In a rejection: the follower's term at `hint_index`."""
+    clock_ms: Number = 0
+    """Sender's wall clock (rule S6)."""
+
+
+class Heartbeat(_Base, tag=5):
+    """Keeps leadership and carries a read round; never held back by a full append window (rule R4)."""
+
+    commit: Number
+    """Commit index, bounded by the leader to what this follower is known to match."""
+    round: Number
+
+
+class RoundAck(_Base, tag=6):
+    """Confirms that the sender still followed this leader when it got `round` (rules R2, R4)."""
+
+    round: Number
+    last_index: Number = 0
+    """Last index of the follower's log, so that a leader notices that an append was lost."""
+    clock_ms: Number = 0
+
+
+class Propose(_Base, tag=7):
+    """Payloads that a follower wants appended in exactly the term of this message (rule P1)."""
+
+    payloads: tuple[bytes, ...]
+
+
+class ProposeRejected(_Base, tag=8):
+    """A hint that the receiver of a `Propose` did not append it. Proves nothing (rule P1)."""
+
+    busy: bool = False
+    """True when it leads but its bound on uncommitted bytes is reached; False when it does not lead."""
+
+
+class ReadIndexRequest(_Base, tag=9):
+    """A follower asks for an index at which it may serve linearizable reads (thesis 6.4)."""
+
+    boot: Number
+    counter: Number
+    """(source, boot, counter) names the request and is never used again (rule R3)."""
+
+
+class ReadIndexResponse(_Base, tag=10):
+    """Answers a `ReadIndexRequest` once leadership was confirmed."""
+
+    boot: Number
+    counter: Number
+    index: Number
+    clock_ms: Number = 0
+    """Leader's wall clock, for TTL answers (rule S6)."""
+
+
+Message: TypeAlias = (
+    VoteRequest
+    | VoteResponse
+    | Append
+    | AppendResponse
+    | Heartbeat
+    | RoundAck
+    | Propose
+    | ProposeRejected
+    | ReadIndexRequest
+    | ReadIndexResponse
+)

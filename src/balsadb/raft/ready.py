@@ -1,0 +1,64 @@
+"""What a node wants done: the one output of the Raft core.
+
+The driver takes a `Ready` and does, in any order it likes:
+
+* `write`: hand it to the WAL; when it is on disk (synced), call `Node.persisted(write.number)`.
+  Only one write is out at a time; a driver asks for no new one while one is in flight.
+* `messages`: send them at once. **Messages that promise something about this node's disk are not here**
+  until that promise is kept: the core holds them back itself until `persisted` (so no driver can send a
+  vote or an acknowledgement early).
+* `committed`: apply these entries in order, then call `Node.applied(index)`. They are committed by a
+  majority; the local disk may still be working on them.
+* `reads`: each read may be served as soon as the applied index has reached its index.
+* `fetches`: read these entries back from the WAL and hand them to `Node.fetched` (rule B2).
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from balsadb.raft.entry import Entry
+from balsadb.raft.messages import Message
+from balsadb.raft.types import HardState, Index, Millis, NodeId
+
+
+class WriteBatch(msgspec.Struct, frozen=True):
+    """One durable step: entries first, then the hard state (rule W2)."""
+
+    number: int
+    """1, 2, 3, ... within one process; `persisted` names it (rule W1)."""
+    entries: tuple[Entry, ...]
+    """Consecutive. The first one may be at or below the last index written: then it replaces the suffix."""
+    hard_state: HardState | None
+    """Written after the entries; None when unchanged since the last write."""
+
+
+class ReadState(msgspec.Struct, frozen=True, gc=False):
+    """A read that leadership was confirmed for."""
+
+    context: int
+    """What `Node.read_index` was given."""
+    index: Index
+    """Serve it from a state that has applied at least this."""
+    clock_ms: Millis
+    """The leader's wall clock at confirmation."""
+
+
+class Fetch(msgspec.Struct, frozen=True):
+    """A wish for entries that are no longer in the memory cache."""
+
+    reader: NodeId
+    """The follower for which they are wanted; the node's own id when they are to be applied."""
+    first: Index
+    last: Index
+    """Inclusive; the driver may return fewer, at least one."""
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """Everything there is to do now."""
+
+    write: WriteBatch | None
+    messages: tuple[Message, ...]
+    committed: tuple[Entry, ...]
+    reads: tuple[ReadState, ...]
+    fetches: tuple[Fetch, ...]
