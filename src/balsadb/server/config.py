@@ -1,0 +1,211 @@
+"""What one server is told at its start, and the check that it makes sense.
+
+Settings come from flags, then from `BALSADB_*` variables, then from a TOML file, in this order; the command
+line merges them and `make_config` turns them into a `ServeConfig` or says in a sentence what is wrong. The
+names are the same everywhere: flag `--peer-listen`, variable `BALSADB_PEER_LISTEN`, file key `peer-listen`.
+
+Relations between limits are checked here, once, so that no other part has to wonder about them.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from balsadb.address import format_address, parse_address
+from balsadb.errors import UsageError
+
+MIB = 1024 * 1024
+
+NODE_ID_MAX = 65_535
+"""Ids are for people; a greater one is a typing error."""
+CLUSTER_MEMBERS_MAX = 64
+"""Initial members. Five or seven are sensible; this only catches nonsense."""
+ELECTION_HEARTBEATS_MIN = 3
+"""An election time-out must last this many heartbeats: one lost heartbeat must not depose a leader."""
+SNAPSHOT_LOG_BYTES_MIN = 4 * MIB
+"""A log segment is a quarter of it, and segments below 1 MiB would be made faster than files can be."""
+TIMEOUT_MS_MAX = 3_600_000
+"""No time may be longer than an hour; a greater one was meant in another unit."""
+
+
+class ServeConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that `balsadb serve` can be told. Addresses are `HOST:PORT` texts that parse."""
+
+    id: int
+    """This node's id, 1 or greater."""
+    data_dir: str
+    """Directory of this node's data; made when it does not exist."""
+    listen: str
+    """Where clients connect."""
+    peer_listen: str
+    """Where the other servers connect."""
+    http_listen: str | None = None
+    """Where /livez and /readyz answer; None: nowhere."""
+    cluster: dict[int, str]
+    """Peer address of every initial member, this node included, by ascending id. The same on every node."""
+    dial: dict[int, str] = {}
+    """Peers reached at another address than their advertised one (NAT, proxies)."""
+    advertise: str
+    """What clients are told as this node's address."""
+    election_timeout_ms: int = 500
+    """Silence after which a follower stands for election; randomized up to twice this."""
+    heartbeat_ms: int = 50
+    """How often an idle leader says that it lives."""
+    snapshot_log_bytes: int = 64 * MIB
+    """Log kept before a snapshot replaces it; a segment of the log is a quarter of this."""
+    request_timeout_ms: int = 2500
+    """A request without an outcome after this is answered with what is certain about it."""
+
+    @property
+    def cluster_text(self) -> str:
+        """The canonical `--cluster` text, equal on nodes that were told the same members."""
+        return format_members(self.cluster)
+
+
+SETTINGS = tuple(name.replace("_", "-") for name in ServeConfig.__struct_fields__)
+"""Every file key, in the order of the fields."""
+
+TIMES = ("election_timeout_ms", "heartbeat_ms", "request_timeout_ms")
+"""Settings in milliseconds. At least 10, one tick of a server's clock."""
+
+
+def make_config(settings: Mapping[str, object]) -> ServeConfig:
+    """Build and check a configuration from settings by field name. A `None` means "not given"."""
+    given = {name: value for name, value in settings.items() if value is not None}
+    for name, example in (
+        ("id", "1"),
+        ("data_dir", "DIR"),
+        ("listen", "HOST:7001"),
+        ("cluster", "1=HOST:8001,..."),
+    ):
+        if name not in given:
+            raise UsageError(f"{_flag(name)} is missing; write {_flag(name)} {example}")
+    node_id = _number(given["id"], "id", 1, NODE_ID_MAX)
+    cluster = _members(given["cluster"], "cluster")
+    if node_id not in cluster:
+        raise UsageError(f"--cluster does not name node {node_id}; it must be the same text on every node")
+    listen = _address(given["listen"], "listen")
+    numbers = {name: _number(given[name], name, 10, TIMEOUT_MS_MAX) for name in TIMES if name in given}
+    if "snapshot_log_bytes" in given:
+        numbers["snapshot_log_bytes"] = _bytes(given["snapshot_log_bytes"], "snapshot_log_bytes")
+    config = ServeConfig(
+        id=node_id,
+        data_dir=_text(given["data_dir"], "data_dir"),
+        listen=listen,
+        peer_listen=_address(given.get("peer_listen", cluster[node_id]), "peer_listen"),
+        http_listen=_address(given["http_listen"], "http_listen") if "http_listen" in given else None,
+        cluster=cluster,
+        dial=_members(given.get("dial", ""), "dial"),
+        advertise=_address(given.get("advertise", listen), "advertise"),
+        **numbers,
+    )
+    _check_relations(config)
+    return config
+
+
+def read_config_file(path: str | Path) -> dict[str, object]:
+    """Read a TOML file into settings by field name. An unknown key is an error, not a surprise later."""
+    try:
+        with open(path, "rb") as file:
+            table = tomllib.load(file)
+    except OSError as error:
+        raise UsageError(f"--config {path}: {error.strerror or error}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"--config {path} is not TOML: {error}") from None
+    for key in table:
+        if key not in SETTINGS:
+            raise UsageError(f"--config {path}: unknown key {key!r}; known are {', '.join(SETTINGS)}")
+    return {key.replace("-", "_"): value for key, value in table.items()}
+
+
+def parse_members(text: str, what: str = "--cluster") -> dict[int, str]:
+    """Read `1=HOST:8001,2=HOST:8002` into addresses by ascending id."""
+    members: dict[int, str] = {}
+    for part in filter(None, re.split(r"[,\s]+", text)):
+        number, equals, address = part.partition("=")
+        if not equals:
+            raise UsageError(f"{what}: {part!r} is not ID=HOST:PORT")
+        node_id = _number(number, what, 1, NODE_ID_MAX)
+        if node_id in members:
+            raise UsageError(f"{what}: node {node_id} is named twice")
+        members[node_id] = format_address(*parse_address(address, what))
+    return dict(sorted(members.items()))
+
+
+def format_members(members: Mapping[int, str]) -> str:
+    """Write members so that `parse_members` reads them back."""
+    return ",".join(f"{node_id}={address}" for node_id, address in sorted(members.items()))
+
+
+def _check_relations(config: ServeConfig) -> None:
+    if len(config.cluster) > CLUSTER_MEMBERS_MAX:
+        raise UsageError(
+            f"--cluster names {len(config.cluster)} members; at most {CLUSTER_MEMBERS_MAX} are possible"
+        )
+    if len(set(config.cluster.values())) < len(config.cluster):
+        raise UsageError("--cluster gives two nodes the same address")
+    if strangers := sorted(config.dial.keys() - config.cluster.keys()):
+        raise UsageError(f"--dial names node {strangers[0]}, which --cluster does not")
+    if config.id in config.dial:
+        raise UsageError(f"--dial names node {config.id}, which is this node itself")
+    listening = [a for a in (config.listen, config.peer_listen, config.http_listen) if a is not None]
+    if len(set(listening)) < len(listening):
+        raise UsageError("--listen, --peer-listen and --http-listen must be different addresses")
+    if parse_address(config.advertise)[0] in ("0.0.0.0", "::"):
+        raise UsageError(
+            f"clients can't be sent to {config.advertise}; "
+            "say with --advertise HOST:PORT where they reach this node"
+        )
+    if config.election_timeout_ms < ELECTION_HEARTBEATS_MIN * config.heartbeat_ms:
+        raise UsageError(
+            f"--election-timeout-ms {config.election_timeout_ms} is less than "
+            f"{ELECTION_HEARTBEATS_MIN} times --heartbeat-ms {config.heartbeat_ms}; "
+            "one lost heartbeat would depose the leader"
+        )
+    if config.snapshot_log_bytes < SNAPSHOT_LOG_BYTES_MIN:
+        raise UsageError(f"--snapshot-log-bytes must be at least {SNAPSHOT_LOG_BYTES_MIN // MIB}MiB")
+
+
+def _flag(name: str) -> str:
+    return name if name.startswith("--") else "--" + name.replace("_", "-")
+
+
+def _text(value: object, name: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise UsageError(f"{_flag(name)} must be a text")
+    return value
+
+
+def _address(value: object, name: str) -> str:
+    return format_address(*parse_address(_text(value, name), _flag(name)))
+
+
+def _number(value: object, name: str, low: int, high: int) -> int:
+    text = str(value)
+    # bool is an int to Python, and int() would take "1_0"; neither is a number that anyone meant.
+    if isinstance(value, bool) or not re.fullmatch(r"[0-9]{1,18}", text) or not low <= int(text) <= high:
+        raise UsageError(f"{_flag(name)}: {value!r} is not a number from {low:,} to {high:,}")
+    return int(text)
+
+
+def _bytes(value: object, name: str) -> int:
+    match = re.fullmatch(r"([0-9]{1,15})\s*(|B|KiB|MiB|GiB)", str(value), re.IGNORECASE)
+    if isinstance(value, bool) or match is None:
+        raise UsageError(f"{_flag(name)}: {value!r} is not a size; write 64MiB, 1GiB or a number of bytes")
+    return int(match[1]) << {"": 0, "b": 0, "kib": 10, "mib": 20, "gib": 30}[match[2].lower()]
+
+
+def _members(value: object, name: str) -> dict[int, str]:
+    """Take the flag's text, a list of such texts, or a TOML table."""
+    if isinstance(value, Mapping):
+        value = [f"{node_id}={address}" for node_id, address in value.items()]
+    if isinstance(value, list | tuple):
+        value = ",".join(map(str, value))
+    if not isinstance(value, str):
+        raise UsageError(f'{_flag(name)} must be a text such as "1=HOST:8001,2=HOST:8002" or a table')
+    return parse_members(value, _flag(name))

@@ -1,0 +1,108 @@
+"""What a server accepts as its configuration, and the sentence for everything else."""
+
+import pytest
+
+from balsadb.errors import UsageError
+from balsadb.server.config import ServeConfig, make_config, parse_members, read_config_file
+
+MEMBERS = "1=127.0.0.1:8001,2=127.0.0.1:8002,3=127.0.0.1:8003"
+MINIMAL: dict[str, object] = {"id": 1, "data_dir": "d", "listen": "127.0.0.1:7001", "cluster": MEMBERS}
+
+
+def test_the_minimum_gets_the_documented_defaults():
+    assert make_config(MINIMAL) == ServeConfig(
+        id=1,
+        data_dir="d",
+        listen="127.0.0.1:7001",
+        peer_listen="127.0.0.1:8001",
+        http_listen=None,
+        cluster={1: "127.0.0.1:8001", 2: "127.0.0.1:8002", 3: "127.0.0.1:8003"},
+        advertise="127.0.0.1:7001",
+        election_timeout_ms=500,
+        heartbeat_ms=50,
+        snapshot_log_bytes=64 * 1024 * 1024,
+        request_timeout_ms=2500,
+    )
+
+
+def test_none_means_not_given():
+    assert make_config({**MINIMAL, "heartbeat_ms": None, "http_listen": None}) == make_config(MINIMAL)
+
+
+def test_numbers_may_be_texts_because_variables_are():
+    config = make_config({**MINIMAL, "id": "2", "heartbeat_ms": "20", "snapshot_log_bytes": "8 MiB"})
+    assert (config.id, config.heartbeat_ms, config.snapshot_log_bytes) == (2, 20, 8 * 1024 * 1024)
+
+
+@pytest.mark.parametrize(
+    "cluster",
+    [
+        "3=127.0.0.1:8003, 1=127.0.0.1:8001 2=127.0.0.1:8002",
+        ["2=127.0.0.1:8002", "1=127.0.0.1:8001", "3=127.0.0.1:8003"],
+        {"3": "127.0.0.1:8003", "2": "127.0.0.1:8002", "1": "127.0.0.1:8001"},
+    ],
+)
+def test_members_have_one_canonical_text_however_they_were_written(cluster):
+    assert make_config({**MINIMAL, "cluster": cluster}).cluster_text == MEMBERS
+
+
+def test_ipv6_addresses_are_bracketed():
+    assert parse_members("1=[::1]:8001") == {1: "[::1]:8001"}
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"id": None}, "--id is missing"),
+        ({"cluster": None}, "--cluster is missing"),
+        ({"id": 0}, "--id: 0 is not a number from 1 to 65,535"),
+        ({"id": True}, "--id: True is not a number"),
+        ({"id": "1_0"}, "--id: '1_0' is not a number"),
+        ({"id": 4}, "--cluster does not name node 4"),
+        ({"cluster": "1=127.0.0.1:8001,1=127.0.0.1:8002"}, "--cluster: node 1 is named twice"),
+        ({"cluster": "1=127.0.0.1:8001,2=127.0.0.1:8001"}, "gives two nodes the same address"),
+        ({"cluster": "127.0.0.1:8001"}, "--cluster: '127.0.0.1:8001' is not ID=HOST:PORT"),
+        ({"cluster": 5}, "--cluster must be a text"),
+        ({"listen": "7001"}, "--listen: '7001' is not an address; write HOST:PORT"),
+        ({"listen": "a:b"}, "--listen: 'b' in 'a:b' is not a port"),
+        ({"listen": "a:0"}, "not a port from 1 to 65535"),
+        ({"listen": "::1:7001"}, "write an IPv6 address as"),
+        ({"listen": "0.0.0.0:7001"}, "say with --advertise HOST:PORT"),
+        ({"http_listen": "127.0.0.1:7001"}, "must be different addresses"),
+        ({"dial": "4=127.0.0.1:9"}, "--dial names node 4"),
+        ({"dial": ["1=127.0.0.1:9"]}, "which is this node itself"),
+        ({"heartbeat_ms": 200}, "--election-timeout-ms 500 is less than 3 times --heartbeat-ms 200"),
+        ({"heartbeat_ms": 1}, "--heartbeat-ms: 1 is not a number from 10"),
+        ({"snapshot_log_bytes": "1MiB"}, "--snapshot-log-bytes must be at least 4MiB"),
+        ({"snapshot_log_bytes": "lots"}, "--snapshot-log-bytes: 'lots' is not a size"),
+    ],
+)
+def test_nonsense_is_refused_with_a_sentence(change, sentence):
+    with pytest.raises(UsageError) as refused:
+        make_config({**MINIMAL, **change})
+    assert sentence in str(refused.value)
+
+
+def test_a_file_has_the_names_of_the_flags(tmp_path):
+    file = tmp_path / "node.toml"
+    file.write_text(
+        'id = 1\ndata-dir = "d"\nlisten = "127.0.0.1:7001"\nheartbeat-ms = 30\n'
+        '[cluster]\n1 = "127.0.0.1:8001"\n2 = "127.0.0.1:8002"\n3 = "127.0.0.1:8003"\n'
+    )
+    assert make_config(read_config_file(file)) == make_config({**MINIMAL, "heartbeat_ms": 30})
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [("heart-beat = 3\nid = 1", "unknown key 'heart-beat'"), ("id =", "is not TOML")],
+)
+def test_a_wrong_file_is_refused_with_a_sentence(tmp_path, text, sentence):
+    file = tmp_path / "node.toml"
+    file.write_text(text)
+    with pytest.raises(UsageError, match=sentence):
+        read_config_file(file)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(UsageError, match="No such file"):
+        read_config_file(tmp_path / "none.toml")
