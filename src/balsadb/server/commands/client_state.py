@@ -37,7 +37,7 @@ class ClientState:
         self.created_ms = created_ms
         """Wall time at which the connection was accepted."""
         self.last_command_ms = created_ms
-        """Wall time of the last command, for `idle` in CLIENT LIST; the listener sets it per piece of input."""
+        """Wall time of the last command, for `idle` in CLIENT LIST; set once per piece of input."""
         self.last_command = b""
         """Name of the last command as the client wrote it; empty before the first."""
         self.queued = -1

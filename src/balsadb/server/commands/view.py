@@ -6,7 +6,7 @@ can change without them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -45,8 +45,10 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
     """host:port on which other servers reach this node."""
     cluster_id: str = ""
     """The cluster's id as hex digits; empty until the first leader has drawn it."""
-    connected: frozenset[NodeId] = frozenset()
-    """Peers with an open connection to this node."""
+    connected: frozenset[NodeId] | None = None
+    """Peers with an open connection to this node; None when that is not known."""
+    matched: Mapping[NodeId, Index] = {}
+    """On a leader: how far each follower's log is known to agree. Empty elsewhere."""
     loading: bool = False
     """True until the log found at start has been applied."""
     ready: bool = True
@@ -78,7 +80,7 @@ class NodeView(Protocol):
         """Return the open client connections."""
         ...
 
-    def keys(self) -> Iterable[bytes]:
+    def all_keys(self) -> Iterable[bytes]:
         """Iterate over the keys of the applied state. Used only while they are few, see `cluster.py`."""
         ...
 

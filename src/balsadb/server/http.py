@@ -1,0 +1,100 @@
+"""HTTP health endpoints, for load balancers, orchestrators and people with curl.
+
+`/livez` answers 200 as long as the process runs its loop. `/readyz` answers 200 when this node can serve and
+503 with one sentence when it can not. Everything else is 404. aiohttp takes a quarter of a second to import,
+so only a server imports this module.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
+from aiohttp import web
+
+from balsadb.errors import UsageError
+
+BODY_BYTES_MAX: Final = 1024
+"""No request here has a body; this is what one may have before it is refused."""
+LINE_BYTES_MAX: Final = 2048
+"""Longest request line and longest header."""
+KEEPALIVE_S: Final = 15.0
+"""How long an idle connection stays open after a response."""
+SHUTDOWN_S: Final = 1.0
+"""How long a stop waits for responses under way."""
+BACKLOG: Final = 64
+"""Connections waiting to be accepted."""
+
+Readiness: TypeAlias = Callable[[], str | None]
+"""Returns None when the node can serve, else one sentence that says why not."""
+
+_READY: Final[web.AppKey[Readiness]] = web.AppKey("ready")
+
+
+def create_app(ready: Readiness) -> web.Application:
+    """Return the application; `ready` is asked at every request to /readyz."""
+    app = web.Application(client_max_size=BODY_BYTES_MAX)
+    app[_READY] = ready
+    app.router.add_get("/livez", _live)
+    app.router.add_get("/readyz", _ready)
+    app.router.add_route("*", "/{anything:.*}", _not_found)
+    return app
+
+
+class HttpServer:
+    """The application listening on one address."""
+
+    def __init__(self, runner: web.AppRunner, host: str, port: int) -> None:
+        self._runner = runner
+        self.host: Final = host
+        self.port: Final = port
+        """The port listened on; the one the system chose if 0 was asked for."""
+
+    @classmethod
+    async def start(cls, ready: Readiness, host: str, port: int) -> HttpServer:
+        """Listen on `host:port`. Raises UsageError with a sentence when that can't be done."""
+        runner = web.AppRunner(
+            create_app(ready),
+            access_log=None,
+            handle_signals=False,
+            keepalive_timeout=KEEPALIVE_S,
+            max_line_size=LINE_BYTES_MAX,
+            max_field_size=LINE_BYTES_MAX,
+            shutdown_timeout=SHUTDOWN_S,
+        )
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, host, port, backlog=BACKLOG).start()
+        except (OSError, OverflowError, UnicodeError) as error:
+            await runner.cleanup()
+            raise UsageError(_refusal(host, port, error)) from error
+        return cls(runner, host, runner.addresses[0][1])
+
+    async def stop(self) -> None:
+        """Stop listening and close all connections."""
+        await self._runner.cleanup()
+
+
+def _refusal(host: str, port: int, error: Exception) -> str:
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+        return f"the HTTP address {address} is already in use; stop what listens there or choose another one"
+    reason = str(error)
+    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
+        reason = os.strerror(error.errno)
+    return f"can't listen for HTTP on {address}: {reason}"
+
+
+async def _live(request: web.Request) -> web.Response:
+    return web.Response(text="ok")
+
+
+async def _ready(request: web.Request) -> web.Response:
+    reason = request.app[_READY]()
+    return web.Response(text="ready") if reason is None else web.Response(text=reason, status=503)
+
+
+async def _not_found(request: web.Request) -> web.Response:
+    return web.Response(text="not found", status=404)
