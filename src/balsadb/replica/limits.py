@@ -9,15 +9,15 @@ class ReplicaOptions(msgspec.Struct, frozen=True):
     """Bounds and times. The defaults suit a local network."""
 
     request_timeout_ms: int = 2500
-    """A request without an outcome after this gets an error that says what is certain (design section 7)."""
+    """A request without an outcome after this gets an error that says what is certain."""
     resend_ms: int = 500
-    """Proposals and read questions without progress for this long are sent again (rule P3). An election time-out."""
+    """Proposals and questions without progress for this long go out again (rule P3): an election time-out."""
     payload_bytes_max: int = 1024 * 1024
     """A payload takes no further request past this; one request is always admitted."""
     payload_commands_max: int = 16_384
     """A payload takes no further request past this many commands."""
     window_bytes_max: int = 8 * 1024 * 1024
-    """Bytes of own payloads in flight (W of rule B1). Past it requests wait; one payload is always admitted."""
+    """Bytes of own payloads in flight (W of rule B1). Past it requests wait; one is always admitted."""
     collect_commands_min: int = 64
     """While the disk works, fewer waiting commands than this collect for a larger batch."""
     queued_bytes_max: int = 64 * 1024 * 1024

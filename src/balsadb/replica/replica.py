@@ -193,10 +193,11 @@ class Replica:
         """Note that the last connection from `peer` closed (rule M3)."""
         self.node.peer_lost(peer)
 
-    def tick(self) -> None:
+    def tick(self, now_ms: int, wall_ms: int) -> None:
         """Let one tick pass: elections and heartbeats, overdue requests, bindings of members."""
-        node, now_ms = self.node, self.now_ms
-        node.tick(self.wall_ms)
+        self.now_ms, self.wall_ms = now_ms, wall_ms
+        node = self.node
+        node.tick(wall_ms)
         if node.leader:
             self._heard_ms = now_ms
         flying, waiting = self._proposals.tick(now_ms)

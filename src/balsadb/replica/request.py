@@ -35,6 +35,7 @@ class Request:
     __slots__ = (
         "answers",
         "commands",
+        "context",
         "deadline_ms",
         "kind",
         "lane",
@@ -71,6 +72,8 @@ class Request:
         """Of a read: run all commands as one transaction with one list reply."""
         self.literals: list[tuple[int, bytes]] = []
         """Replies known beforehand: (number of other replies before it, encoded reply), ascending."""
+        self.context: Any = None
+        """The driver's own; never looked at here."""
         self.deadline_ms = 0
         """Monotonic time at which an answer is due, set on submission."""
         self.sent = False

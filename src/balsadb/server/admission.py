@@ -1,0 +1,133 @@
+"""Who may talk to this node as a member, and whether this node may vote (rule W5).
+
+Two nodes exchange hellos before anything else. Each notes in its `META`, durably, which data directory
+(store id) it met under which node id. An empty directory may only start to vote when **all** other initial
+members have said that they never met another directory under its id: then it can't be the successor of a
+disk that has already voted or acknowledged something. That is why the first start needs all initial
+members up once, and later starts do not.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from balsadb.raft.types import NodeId
+from balsadb.replica.identity import stranger
+from balsadb.replica.replica import Replica
+from balsadb.storage.datadir import DataDirectory
+from balsadb.wire.frame import PROTOCOL_VERSION, Hello, Refused, Welcome
+
+
+class Admission:
+    """Decides on hellos, and keeps what they teach in `META`."""
+
+    def __init__(self, replica: Replica, directory: DataDirectory, cluster_digest: bytes) -> None:
+        self._replica = replica
+        self._directory = directory
+        self._cluster_digest = cluster_digest
+        self._confirmed: set[NodeId] = set()
+        """Initial members that have never met another directory under our id."""
+        self._update_eligibility()
+
+    def hello(self, target: NodeId) -> Hello:
+        """Make the hello for a connection to `target`."""
+        meta, replica = self._directory.meta, self._replica
+        return Hello(
+            protocol_version=PROTOCOL_VERSION,
+            cluster_id=self._cluster_id(),
+            cluster_digest=self._cluster_digest,
+            node_id=replica.node.id,
+            target_id=target,
+            store_id=meta.store_id,
+            boot=meta.boot,
+            client_address=replica.identities[replica.node.id][1],
+            admitted=meta.admitted,
+        )
+
+    def answer(self, hello: Hello) -> Welcome | Refused:
+        """Decide on the hello of a node that has connected to us."""
+        reason = self._objection(hello)
+        if reason is not None:
+            return Refused(reason)
+        reason = self._meet(hello.node_id, hello.store_id, hello.client_address)
+        if reason is not None:
+            return Refused(reason)
+        replica = self._replica
+        return Welcome(
+            node_id=replica.node.id,
+            store_id=self._directory.meta.store_id,
+            cluster_id=self._cluster_id(),
+            client_address=replica.identities[replica.node.id][1],
+            never_met_other=True,
+        )
+
+    def welcomed(self, target: NodeId, welcome: Welcome) -> str | None:
+        """Take the answer of `target` to our hello; returns why the connection must not be used."""
+        if welcome.node_id != target:
+            return (
+                f"node {welcome.node_id} answers at the address of node {target}; correct --cluster or --dial"
+            )
+        reason = self._cluster_objection(welcome.cluster_id) or self._meet(
+            target, welcome.store_id, welcome.client_address
+        )
+        if reason is None and welcome.never_met_other:
+            self._confirmed.add(target)
+            self._update_eligibility()
+        return reason
+
+    def remember_cluster_id(self) -> None:
+        """Write the cluster id that the log has brought into `META`, once."""
+        cluster_id = self._replica.configuration.cluster_id
+        if cluster_id and cluster_id != self._directory.meta.cluster_id:
+            self._directory.update_meta(msgspec.structs.replace(self._directory.meta, cluster_id=cluster_id))
+
+    # ---------------------------------------------------------------- inside
+
+    def _cluster_id(self) -> bytes:
+        return self._replica.configuration.cluster_id or self._directory.meta.cluster_id
+
+    def _objection(self, hello: Hello) -> str | None:
+        me = self._replica.node.id
+        if hello.protocol_version != PROTOCOL_VERSION:
+            return f"node {me} speaks protocol {PROTOCOL_VERSION}, not {hello.protocol_version}"
+        if hello.target_id != me:
+            return f"this is node {me}, not node {hello.target_id}; correct --cluster or --dial"
+        if hello.node_id == me:
+            return f"node {me} is another process already; ids must be unique"
+        if not hello.cluster_id and not self._cluster_id() and hello.cluster_digest != self._cluster_digest:
+            return "the --cluster texts of the two nodes differ; they must be the same on every node"
+        return self._cluster_objection(hello.cluster_id)
+
+    def _cluster_objection(self, cluster_id: bytes) -> str | None:
+        mine = self._cluster_id()
+        if cluster_id and mine and cluster_id != mine:
+            return f"the nodes belong to different clusters ({mine.hex()} and {cluster_id.hex()})"
+        return None
+
+    def _meet(self, node: NodeId, store_id: bytes, client_address: str) -> str | None:
+        """Check a node's directory against the log and against what we met before; note it durably."""
+        reason = stranger(self._replica.node.configuration, node, store_id)
+        if reason is not None:
+            return reason
+        meta = self._directory.meta
+        met = meta.met.get(node)
+        if met is None:
+            # On disk before we say that we never met another one: after a restart we still know.
+            self._directory.update_meta(msgspec.structs.replace(meta, met={**meta.met, node: store_id}))
+        elif met != store_id:
+            return (
+                f"node {node} came with another data directory before; "
+                "put that one back, or replace the node with a new one under a new id"
+            )
+        self._replica.identities[node] = (store_id, client_address)
+        return None
+
+    def _update_eligibility(self) -> None:
+        node, meta = self._replica.node, self._directory.meta
+        if not meta.admitted:
+            others = {member for member in node.configuration.voters if member != node.id}
+            if not others <= self._confirmed:
+                node.eligible = False
+                return
+            self._directory.update_meta(msgspec.structs.replace(meta, admitted=True))
+        node.eligible = True

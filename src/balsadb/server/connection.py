@@ -1,0 +1,237 @@
+"""One client connection: bytes in, requests to the replica, replies out in order.
+
+No task, future or exception per command. A piece of input becomes at most one `Request`; replies that
+need no replica (PING, errors, QUEUED) stand in line with it as ready-made bytes. Replies leave in the
+order of the commands, with one write per connection and turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, cast
+
+from balsadb.replica.request import Lane, Request
+from balsadb.resp.encode import encode_reply
+from balsadb.resp.parser import CommandParser
+from balsadb.server.commands.client_state import ClientState
+from balsadb.server.intake import Intake
+
+if TYPE_CHECKING:
+    from balsadb.server.listener import Listener
+
+UNANSWERED_COMMANDS_MAX = 16_384
+"""Past this many unanswered commands a connection is not read until half of them are answered."""
+UNANSWERED_BYTES_MAX = 4 * 1024 * 1024
+"""The same for the bytes of unanswered commands."""
+OUTPUT_BYTES_HIGH = 1024 * 1024
+"""Past this many unsent bytes no more replies are encoded; they wait as references to values."""
+
+
+class ClientConnection(asyncio.Protocol):
+    """The protocol object of one client."""
+
+    __slots__ = (
+        "_closing",
+        "_cursor",
+        "_intake",
+        "_lane",
+        "_listener",
+        "_out",
+        "_parser",
+        "_reading_paused",
+        "_unanswered",
+        "_writing_paused",
+        "marked",
+        "state",
+        "stuck_since_ms",
+        "transport",
+    )
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._parser = CommandParser()
+        self._lane = Lane(self)
+        self._out: deque[bytes | Request] = deque()
+        self._cursor = 0
+        """Replies of the request at the head of `_out` that were encoded already."""
+        self._unanswered = 0
+        self._closing = False
+        """True when the connection closes as soon as everything in `_out` was written."""
+        self._reading_paused = False
+        self._writing_paused = False
+        self.marked = False
+        """True while the listener will flush this connection at the end of the turn."""
+        self.stuck_since_ms = 0
+        """Since when a command is incomplete or the client does not read; 0 when neither is the case."""
+        self.transport: asyncio.Transport | None = None
+        self.state = ClientState(0)
+        self._intake = Intake(self.state, listener.view)
+
+    # ------------------------------------------------------- asyncio callbacks
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Register with the listener, which may refuse the client."""
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(high=OUTPUT_BYTES_HIGH)
+        if self._listener.opened(self):
+            self._intake = Intake(self.state, self._listener.view)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the client. Writes under way may still happen; their replies go nowhere."""
+        self.transport = None
+        self._closing = True
+        self._out.clear()
+        self._listener.closed(self)
+
+    def eof_received(self) -> bool:
+        """Finish the replies of a client that closed its sending side, then close."""
+        self._close_after_replies()
+        return True
+
+    def pause_writing(self) -> None:
+        """Note that the client does not read: nothing more is encoded for it, nothing more read from it."""
+        self._writing_paused = True
+        self.stuck_since_ms = self._listener.now_ms
+        self._throttle()
+
+    def resume_writing(self) -> None:
+        """Go on when the client has read."""
+        self._writing_paused = False
+        self.stuck_since_ms = 0
+        self._mark()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse a piece of input and pass it on."""
+        if self._closing:
+            return
+        parser = self._parser
+        commands = parser.feed(data)
+        if commands:
+            self.stuck_since_ms = 0
+            self._handle(commands)
+        if parser.error is not None:
+            if not self._closing:
+                # After the replies to what came before; a client that speaks HTTP gets no word.
+                self._out.append(b"" if parser.hostile else b"-ERR %b\r\n" % parser.error)
+                self._close_after_replies()
+        elif parser.buffered_bytes and not self.stuck_since_ms:
+            self.stuck_since_ms = self._listener.now_ms
+
+    def _handle(self, commands: list[list[bytes]]) -> None:
+        listener, out = self._listener, self._out
+        listener.commands_processed += len(commands)
+        piece = self._intake.sort(commands)
+        literals = piece.literals
+        if piece.answers:
+            request = piece.request(self._lane, self.state.readonly)
+            if literals:
+                first = 0
+                while first < len(literals) and not literals[first][0]:
+                    out.append(literals[first][1])
+                    first += 1
+                request.literals = literals[first:]
+            request.context = self.state.resp3
+            out.append(request)
+            self._unanswered += piece.answers
+            if self._unanswered > UNANSWERED_COMMANDS_MAX or self._lane.held_bytes > UNANSWERED_BYTES_MAX:
+                self._throttle()
+            listener.submit(request)
+        elif literals:
+            out.extend([literal for _, literal in literals])
+            self._mark()
+        if piece.closing:
+            self._close_after_replies()
+
+    # ------------------------------------------------------------------ output
+
+    def answered(self) -> None:
+        """Note that a request of this connection has its replies."""
+        self._mark()
+
+    def flush(self) -> None:
+        """Write what is ready, in order, with one write. Called by the listener at the end of a turn."""
+        self.marked = False
+        transport = self.transport
+        if transport is None:
+            return
+        out = self._out
+        parts: list[bytes] = []
+        while out and not self._writing_paused:
+            head = out[0]
+            if type(head) is bytes:
+                parts.append(head)
+            else:
+                assert isinstance(head, Request)
+                if head.replies is None:
+                    break
+                if not self._encode(head, parts):
+                    # A large answer: let the transport take this much first, which may pause writing.
+                    transport.write(b"".join(parts))
+                    parts = []
+                    continue
+                self._unanswered -= head.answers
+            out.popleft()
+        if parts:
+            transport.write(parts[0] if len(parts) == 1 else b"".join(parts))
+        if not out and self._closing:
+            transport.close()
+        elif self._reading_paused:
+            self._maybe_resume_reading()
+
+    def _encode(self, request: Request, parts: list[bytes]) -> bool:
+        """Encode the replies of a request; False when there is more of it to do."""
+        replies, literals, resp3 = request.replies, request.literals, request.context
+        assert replies is not None
+        if len(replies) == 1 and not literals:
+            parts.append(encode_reply(replies[0], resp3))
+            return True
+        size = 0
+        cursor = self._cursor
+        while cursor < len(replies):
+            encoded = encode_reply(replies[cursor], resp3)
+            parts.append(encoded)
+            size += len(encoded)
+            cursor += 1
+            while literals and literals[0][0] <= cursor:
+                parts.append(literals.pop(0)[1])
+            if size > OUTPUT_BYTES_HIGH and cursor < len(replies):
+                self._cursor = cursor
+                return False
+        self._cursor = 0
+        return True
+
+    def _mark(self) -> None:
+        if not self.marked:
+            self.marked = True
+            self._listener.mark(self)
+
+    # ----------------------------------------------------------- back-pressure
+
+    def _throttle(self) -> None:
+        if not self._reading_paused and self.transport is not None:
+            self._reading_paused = True
+            self.transport.pause_reading()
+
+    def _maybe_resume_reading(self) -> None:
+        """Read again when half of what was too much is answered (rule B1: this acts on clients only)."""
+        if (
+            not self._closing
+            and not self._writing_paused
+            and self._unanswered <= UNANSWERED_COMMANDS_MAX // 2
+            and self._lane.held_bytes <= UNANSWERED_BYTES_MAX // 2
+            and not self._listener.overloaded
+            and self.transport is not None
+        ):
+            self._reading_paused = False
+            self.transport.resume_reading()
+
+    def throttle(self) -> None:
+        """Stop reading from this client, because the node as a whole holds too much."""
+        self._throttle()
+        self._mark()
+
+    def _close_after_replies(self) -> None:
+        self._closing = True
+        self._throttle()
+        self._mark()

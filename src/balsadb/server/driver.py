@@ -1,0 +1,179 @@
+"""The drive loop: the only place where clients, peers, disk and time meet.
+
+Whatever happens (a client's bytes, a peer's frame, a finished sync, a tick) is given to the replica at
+once and wakes the driver. The driver then runs one *turn* at the end of the event loop's round: the
+replica decides, and the driver does what it decided. So everything that arrived in one round shares one
+payload, one write, one frame per peer and one write per client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from balsadb.errors import BalsaError
+from balsadb.raft.messages import Message
+from balsadb.raft.ready import Fetch
+from balsadb.raft.types import NodeId
+from balsadb.replica.replica import Replica
+from balsadb.replica.request import Request
+from balsadb.server.clock import Clock
+from balsadb.server.disk import SyncThread
+from balsadb.server.failure import stop_process
+from balsadb.storage.wal import Wal, WalWrite
+
+TICK_SECONDS = 0.010
+"""Length of one tick of Raft's timers."""
+FETCH_BYTES_MAX = 4 * 1024 * 1024
+"""Bytes of entries read back from the WAL at a time (rule B2)."""
+
+
+class Sender(Protocol):
+    """Where messages for other nodes go."""
+
+    def send(self, target: NodeId, messages: list[Message]) -> None:
+        """Send messages to a node, or drop them when they can't be sent (rule B1)."""
+        ...
+
+
+class Driver:
+    """Runs a replica on an event loop."""
+
+    def __init__(self, replica: Replica, wal: Wal, clock: Clock, loop: asyncio.AbstractEventLoop) -> None:
+        self.replica = replica
+        self.peers: Sender | None = None
+        self.on_finished: Callable[[Sequence[Request]], None] = _ignore
+        self.on_turn_end: Callable[[], None] = _nothing
+        self.on_configuration: Callable[[], None] = _nothing
+        self.turns = 0
+        self._wal = wal
+        self._clock = clock
+        self._loop = loop
+        self._disk = SyncThread(wal, loop, self._written)
+        self._disk_idle = True
+        self._awake = False
+        self._tick_due = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._stopped = False
+        self._configuration = replica.configuration
+
+    def start(self) -> None:
+        """Begin to tick and to run turns."""
+        self._disk.start()
+        self._timer = self._loop.call_later(TICK_SECONDS, self._on_timer)
+        self.wake()
+
+    async def stop(self) -> None:
+        """Stop turning; what is being written is finished first."""
+        self._stopped = True
+        if self._timer is not None:
+            self._timer.cancel()
+        await self._loop.run_in_executor(None, self._disk.stop)
+
+    def wake(self) -> None:
+        """Run a turn once everything that is ready to be read has been read."""
+        if not self._awake:
+            self._awake = True
+            self._loop.call_soon(self._turn)
+
+    def receive(self, messages: Sequence[Message]) -> None:
+        """Take messages of another node."""
+        try:
+            for message in messages:
+                self.replica.step(message)
+        except BalsaError as error:
+            stop_process(str(error))
+        self.wake()
+
+    # -------------------------------------------------------------------- time
+
+    def _on_timer(self) -> None:
+        self._timer = self._loop.call_later(TICK_SECONDS, self._on_timer)
+        # Rule B3: after a pause of the process the timer fires before the sockets are read. The tick
+        # waits for one more round of the loop, so that buffered heartbeats are delivered first; and
+        # however long the pause was, it is one tick.
+        self._loop.call_soon(self._loop.call_soon, self._make_tick_due)
+
+    def _make_tick_due(self) -> None:
+        self._tick_due = True
+        self.wake()
+
+    # ---------------------------------------------------------------- the turn
+
+    def _turn(self) -> None:
+        self._awake = False
+        if self._stopped:
+            return
+        self.turns += 1
+        now_ms, wall_ms = self._clock.monotonic_ms(), self._clock.wall_ms()
+        replica = self.replica
+        try:
+            if self._tick_due:
+                self._tick_due = False
+                replica.tick(now_ms, wall_ms)
+            effects = replica.turn(now_ms, wall_ms, self._disk_idle)
+            if effects.write is not None:
+                self._disk_idle = False
+                self._disk.submit(self._wal.plan(effects.write))
+        except BalsaError as error:
+            # A broken invariant or data that can't be trusted: never go on (design section 1, 6).
+            stop_process(str(error))
+        if effects.messages:
+            self._send(effects.messages)
+        for fetch in effects.fetches:
+            self._fetch(fetch)
+        if replica.configuration is not self._configuration:
+            self._configuration = replica.configuration
+            self.on_configuration()
+        if effects.finished:
+            self.on_finished(effects.finished)
+        self.on_turn_end()
+        if effects.again:
+            self.wake()
+
+    def _send(self, messages: list[Message]) -> None:
+        """Send each peer its messages of this turn in one frame."""
+        if self.peers is None:
+            return
+        by_target: dict[NodeId, list[Message]] = {}
+        for message in messages:
+            batch = by_target.get(message.target)
+            if batch is None:
+                by_target[message.target] = [message]
+            else:
+                batch.append(message)
+        for target, batch in by_target.items():
+            self.peers.send(target, batch)
+
+    # ---------------------------------------------------------------- the disk
+
+    def _written(self, write: WalWrite) -> None:
+        try:
+            self._wal.complete(write)
+            self.replica.persisted(write.number)
+        except BalsaError as error:
+            stop_process(str(error))
+        self._disk_idle = True
+        self.wake()
+
+    def _fetch(self, fetch: Fetch) -> None:
+        future = self._loop.run_in_executor(None, self._wal.read, fetch.first, fetch.last, FETCH_BYTES_MAX)
+        future.add_done_callback(lambda done: self._fetched(fetch, done))
+
+    def _fetched(self, fetch: Fetch, done: asyncio.Future) -> None:  # type: ignore[type-arg]
+        if self._stopped:
+            return
+        try:
+            self.replica.fetched(fetch, tuple(done.result()))
+        except (BalsaError, OSError) as error:
+            stop_process(str(error))
+        self.wake()
+
+
+def _ignore(_: Sequence[Request]) -> None:
+    """Stand in until a listener is there."""
+
+
+def _nothing() -> None:
+    """Stand in until a listener is there."""

@@ -1,0 +1,209 @@
+"""What one piece of a connection's input asks for: the step from commands to a request.
+
+An `Intake` belongs to one connection and keeps its MULTI. It sorts the commands of a piece of input into
+writes, reads, and replies that are known at once, without touching a socket.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from balsadb.kv.reply import OK, QUEUED, Refusal, Reply
+from balsadb.kv.table import Command, Kind, lookup, unknown_command, wrong_arity
+from balsadb.replica.request import Lane, Request, RequestKind
+from balsadb.resp.encode import encode_reply
+from balsadb.server.commands import run
+from balsadb.server.commands.client_state import ClientState
+from balsadb.server.commands.view import NodeView
+
+QUEUED_COMMANDS_MAX = 65_536
+"""Commands in one MULTI; more make it fail."""
+QUEUED_BYTES_MAX = 16 * 1024 * 1024
+"""Bytes of all commands in one MULTI; more make it fail."""
+
+_NESTED = Refusal(b"ERR MULTI calls can not be nested")
+_EXEC_WITHOUT = Refusal(b"ERR EXEC without MULTI")
+_DISCARD_WITHOUT = Refusal(b"ERR DISCARD without MULTI")
+_ABORTED = Refusal(b"EXECABORT Transaction discarded because of previous errors.")
+_NOT_IN_MULTI = Refusal(b"ERR Command not allowed inside a transaction")
+_MULTI_FULL = Refusal(b"ERR transaction is too large")
+
+
+class Piece:
+    """The sorted content of one piece of input."""
+
+    __slots__ = ("answers", "block", "closing", "literals", "reads", "size", "writes")
+
+    def __init__(self) -> None:
+        self.writes: list[list[bytes]] = []
+        """For the log, flat as in `kv.batch`."""
+        self.reads: list[tuple[int, list[bytes]]] = []
+        """(position in `writes` before which it stands, command)."""
+        self.literals: list[tuple[int, bytes]] = []
+        """(answers before it, encoded reply)."""
+        self.block: list[list[bytes]] | None = None
+        """An EXEC of reads alone that is the only thing in the piece that needs the replica."""
+        self.answers = 0
+        """Replies that the replica has to give."""
+        self.size = 0
+        """Bytes of all arguments."""
+        self.closing = False
+        """True when the client asked to be disconnected; nothing after it is looked at."""
+
+    def request(self, lane: Lane, readonly: bool) -> Request:
+        """Make the request for the replica. Only called with `answers` > 0."""
+        if self.writes:
+            return Request(lane, RequestKind.WRITE, self.writes, self.reads, self.answers, self.size)
+        kind = RequestKind.STALE_READ if readonly else RequestKind.READ
+        if self.block is not None:
+            return Request(lane, kind, self.block, [], 1, self.size, transaction=True)
+        return Request(lane, kind, [argv for _, argv in self.reads], [], self.answers, self.size)
+
+
+class _Transaction:
+    """Commands between MULTI and EXEC."""
+
+    __slots__ = ("commands", "failed", "size", "writes")
+
+    def __init__(self) -> None:
+        self.commands: list[list[bytes]] = []
+        self.size = 0
+        self.writes = False
+        """True when at least one of the commands changes something."""
+        self.failed = False
+        """True after a refused command: EXEC then discards everything, as in Redis."""
+
+
+class Intake:
+    """Sorts the commands of one connection."""
+
+    __slots__ = ("_state", "_transaction", "_view")
+
+    def __init__(self, state: ClientState, view: NodeView) -> None:
+        self._state = state
+        self._view = view
+        self._transaction: _Transaction | None = None
+
+    def sort(self, commands: list[list[bytes]]) -> Piece:
+        """Sort a non-empty list of commands that arrived together."""
+        piece = Piece()
+        for argv in commands:
+            command = lookup(argv[0])
+            if command is None or not command.check_arity(len(argv)):
+                self._refuse(piece, unknown_command(argv) if command is None else wrong_arity(command.name))
+            elif self._transaction is not None or command.kind is Kind.TRANSACTION:
+                _AROUND_MULTI.get(command.name, Intake._queue)(self, piece, command, argv)
+            elif command.kind is Kind.WRITE:
+                piece.writes.append(argv)
+                piece.answers += 1
+                piece.size += sum(map(len, argv))
+            elif command.kind is Kind.READ:
+                piece.reads.append((len(piece.writes), argv))
+                piece.answers += 1
+                piece.size += sum(map(len, argv))
+            else:
+                self._local(piece, command, argv)
+            if piece.closing:
+                break
+        if piece.block is not None and piece.answers > 1:
+            self._log_block(piece)
+        self._state.last_command = commands[-1][0]
+        return piece
+
+    def _say(self, piece: Piece, reply: Reply) -> None:
+        piece.literals.append((piece.answers, encode_reply(reply, self._state.resp3)))
+
+    def _refuse(self, piece: Piece, refusal: Refusal) -> None:
+        if self._transaction is not None:
+            self._transaction.failed = True
+        self._say(piece, refusal)
+
+    def _local(self, piece: Piece, command: Command, argv: list[bytes]) -> None:
+        """Answer a command that concerns this node alone."""
+        if command.name == "raft" and len(argv) <= 3 and argv[1].upper() == b"DIGEST":
+            # The digest is the one admin command that goes through the log (rule S8).
+            if len(argv) == 2:
+                piece.writes.append([b"RAFT.DIGEST"])
+            else:
+                piece.reads.append((len(piece.writes), [b"RAFT.DIGESTAT", argv[2]]))
+            piece.answers += 1
+        elif command.name == "quit":
+            self._say(piece, OK)
+            piece.closing = True
+        elif command.name == "reset":
+            self._transaction = None
+            self._state.reset()
+            piece.literals.append((piece.answers, b"+RESET\r\n"))
+        else:
+            self._say(piece, run(self._state, self._view, argv))
+
+    # ------------------------------------------------------------------- MULTI
+
+    def _multi(self, piece: Piece, command: Command, argv: list[bytes]) -> None:
+        if self._transaction is not None:
+            self._say(piece, _NESTED)
+            return
+        self._transaction = _Transaction()
+        self._state.queued = 0
+        self._say(piece, OK)
+
+    def _queue(self, piece: Piece, command: Command, argv: list[bytes]) -> None:
+        transaction = self._transaction
+        assert transaction is not None
+        if command.kind not in (Kind.READ, Kind.WRITE):
+            self._refuse(piece, _NOT_IN_MULTI)  # answers of one node must not get into the log (rule S4)
+            return
+        transaction.size += sum(map(len, argv))
+        if len(transaction.commands) >= QUEUED_COMMANDS_MAX or transaction.size > QUEUED_BYTES_MAX:
+            transaction.commands.clear()
+            self._refuse(piece, _MULTI_FULL)
+            return
+        transaction.commands.append(argv)
+        transaction.writes = transaction.writes or command.kind is Kind.WRITE
+        self._state.queued = len(transaction.commands)
+        self._say(piece, QUEUED)
+
+    def _discard(self, piece: Piece, command: Command, argv: list[bytes]) -> None:
+        self._say(piece, _DISCARD_WITHOUT if self._end() is None else OK)
+
+    def _exec(self, piece: Piece, command: Command, argv: list[bytes]) -> None:
+        transaction = self._end()
+        if transaction is None:
+            self._say(piece, _EXEC_WITHOUT)
+        elif transaction.failed:
+            self._say(piece, _ABORTED)
+        elif not transaction.commands:
+            self._say(piece, [])
+        else:
+            if not transaction.writes and not piece.answers:
+                piece.block = transaction.commands
+            else:
+                piece.writes.append([b"EXEC", b"%d" % len(transaction.commands)])
+                piece.writes += transaction.commands
+            piece.answers += 1
+            piece.size += transaction.size
+
+    def _end(self) -> _Transaction | None:
+        transaction, self._transaction = self._transaction, None
+        self._state.queued = -1
+        return transaction
+
+    def _log_block(self, piece: Piece) -> None:
+        """Let an EXEC of reads go through the log after all, because other commands share its piece."""
+        assert piece.block is not None
+        header = [b"EXEC", b"%d" % len(piece.block)]
+        block = [header, *piece.block]
+        # The block is the first of the piece that needs the replica, so everything else stands behind it.
+        piece.writes[:0] = block
+        piece.reads = [(position + len(block), argv) for position, argv in piece.reads]
+        piece.block = None
+
+
+_AROUND_MULTI: dict[str, Callable[[Intake, Piece, Command, list[bytes]], None]] = {
+    "multi": Intake._multi,
+    "exec": Intake._exec,
+    "discard": Intake._discard,
+    "quit": Intake._local,
+    "reset": Intake._local,
+}
+"""Commands that are not queued inside MULTI."""

@@ -1,0 +1,155 @@
+"""The client port: all client connections of a node, their limits, and their share in a turn."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from balsadb.replica.replica import Replica
+from balsadb.replica.request import Request
+from balsadb.server.clock import Clock
+from balsadb.server.commands.client_state import ClientState
+from balsadb.server.commands.view import NodeView
+from balsadb.server.connection import ClientConnection
+from balsadb.server.driver import Driver
+
+CONNECTIONS_MAX = 10_000
+"""Clients at once; one more is told so and closed, as Redis does."""
+STUCK_MS_MAX = 30_000
+"""A client with an incomplete command, or one that does not read its replies, is closed after this."""
+SWEEP_SECONDS = 1.0
+"""How often stuck clients are looked for."""
+HELD_BYTES_HIGH = 32 * 1024 * 1024
+"""Past this many bytes of unanswered requests on this node no client is read; half of the refusing bound."""
+
+
+class Listener:
+    """Accepts clients and brings their requests to the driver."""
+
+    def __init__(self, driver: Driver, view: NodeView, clock: Clock) -> None:
+        self.view = view
+        self.connections_received = 0
+        self.commands_processed = 0
+        self._driver = driver
+        self._replica: Replica = driver.replica
+        self._clock = clock
+        self._connections: dict[int, ClientConnection] = {}
+        self._marked: list[ClientConnection] = []
+        self._throttled: list[ClientConnection] = []
+        self._server: asyncio.Server | None = None
+        self._sweeper: asyncio.TimerHandle | None = None
+        driver.on_finished = self.finished
+        driver.on_turn_end = self.flush
+
+    async def start(self, host: str, port: int) -> None:
+        """Listen. Raises OSError when the address is taken."""
+        loop = asyncio.get_running_loop()
+        # asyncio's default backlog costs a second in a connection storm.
+        self._server = await loop.create_server(
+            lambda: ClientConnection(self), host, port, backlog=1024, reuse_address=True
+        )
+        self._sweep()
+
+    def stop_accepting(self) -> None:
+        """Take no new clients."""
+        if self._server is not None:
+            self._server.close()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+
+    def close(self) -> None:
+        """Close every client after writing what is ready."""
+        self.stop_accepting()
+        for connection in list(self._connections.values()):
+            connection.flush()
+            if connection.transport is not None:
+                connection.transport.close()
+
+    # ---------------------------------------------------- for the connections
+
+    @property
+    def now_ms(self) -> int:
+        """Monotonic time of the current turn."""
+        return self._replica.now_ms
+
+    @property
+    def overloaded(self) -> bool:
+        """Tell whether the node holds so many requests that clients are not read (rule B1)."""
+        return self._replica.held_bytes > HELD_BYTES_HIGH
+
+    def opened(self, connection: ClientConnection) -> bool:
+        """Register a new client; False when there are too many and it was closed."""
+        transport = connection.transport
+        assert transport is not None
+        if len(self._connections) >= CONNECTIONS_MAX:
+            transport.write(b"-ERR max number of clients reached\r\n")
+            transport.close()
+            return False
+        self.connections_received += 1
+        connection.state = ClientState(
+            self.connections_received,
+            _address(transport.get_extra_info("peername")),
+            local_address=_address(transport.get_extra_info("sockname")),
+            created_ms=self._clock.wall_ms(),
+        )
+        self._connections[self.connections_received] = connection
+        return True
+
+    def closed(self, connection: ClientConnection) -> None:
+        """Forget a client."""
+        self._connections.pop(connection.state.id, None)
+
+    def submit(self, request: Request) -> None:
+        """Bring a request to the replica, in the turn that follows."""
+        self._replica.submit(request)
+        if self.overloaded:
+            connection: ClientConnection = request.lane.owner
+            connection.throttle()
+            self._throttled.append(connection)
+        self._driver.wake()
+
+    def mark(self, connection: ClientConnection) -> None:
+        """Flush a connection at the end of the turn."""
+        self._marked.append(connection)
+        self._driver.wake()
+
+    def clients(self) -> Sequence[ClientState]:
+        """Return the open client connections, oldest first."""
+        return [connection.state for connection in self._connections.values()]
+
+    # --------------------------------------------------------- for the driver
+
+    def finished(self, requests: Sequence[Request]) -> None:
+        """Take the answered requests of a turn."""
+        marked = self._marked
+        for request in requests:
+            connection: ClientConnection = request.lane.owner
+            if not connection.marked:
+                connection.marked = True
+                marked.append(connection)
+
+    def flush(self) -> None:
+        """Write every reply that is ready: one write per connection and turn."""
+        if self._throttled and not self.overloaded:
+            for connection in self._throttled:
+                if not connection.marked:
+                    connection.marked = True
+                    self._marked.append(connection)
+            self._throttled.clear()
+        marked, self._marked = self._marked, []
+        for connection in marked:
+            connection.flush()
+
+    def _sweep(self) -> None:
+        """Close clients that are stuck: slow senders and slow readers hold memory and a place."""
+        late = self.now_ms - STUCK_MS_MAX
+        for connection in list(self._connections.values()):
+            if 0 < connection.stuck_since_ms < late and connection.transport is not None:
+                connection.transport.abort()
+        self._sweeper = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._sweep)
+
+
+def _address(name: object) -> str:
+    if isinstance(name, tuple) and len(name) >= 2:
+        return f"{name[0]}:{name[1]}"
+    return ""

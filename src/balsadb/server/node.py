@@ -1,0 +1,253 @@
+"""A whole server: opens the data directory, wires the parts, listens, and stops cleanly.
+
+    async with Node(config) as node:
+        await node.stopped()
+
+`run` is what `balsadb serve` calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import hashlib
+import os
+import random
+import secrets
+import signal
+import sys
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import Self
+
+from balsadb.address import parse_address
+from balsadb.errors import UsageError
+from balsadb.kv.machine import StateMachine
+from balsadb.raft.node import Node as RaftNode
+from balsadb.raft.node import Options
+from balsadb.raft.types import NOBODY, Configuration, Member, NodeId
+from balsadb.replica import Replica, ReplicaOptions
+from balsadb.server.admission import Admission
+from balsadb.server.clock import Clock
+from balsadb.server.commands.client_state import ClientState
+from balsadb.server.commands.view import NodeStatus
+from balsadb.server.config import ServeConfig
+from balsadb.server.driver import TICK_SECONDS, Driver
+from balsadb.server.listener import Listener
+from balsadb.server.peers import Peers
+from balsadb.storage.datadir import DataDirectory
+from balsadb.storage.files import OsFiles
+from balsadb.storage.wal import Wal, WalOptions
+
+DRAIN_SECONDS_MAX = 2.0
+"""How long a stopping node waits for requests that are under way."""
+
+
+class Node:
+    """One BalsaDB server inside the running event loop."""
+
+    def __init__(self, config: ServeConfig) -> None:
+        self.config = config
+        self._clock = Clock()
+        self._last_leader: NodeId = NOBODY
+        self._stack = contextlib.AsyncExitStack()
+
+    # ------------------------------------------------------------------- start
+
+    async def __aenter__(self) -> Self:
+        """Open the data directory and start to serve.
+
+        Raises DataError when the directory can't be trusted, UsageError when it does not fit the
+        configuration or an address is taken.
+        """
+        async with contextlib.AsyncExitStack() as stack:
+            await self._start(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    async def _start(self, stack: contextlib.AsyncExitStack) -> None:
+        config = self.config
+        loop = asyncio.get_running_loop()
+        self._started_ms = self._clock.monotonic_ms()
+        self._open_storage(stack)
+        self.replica = self._make_replica()
+        digest = hashlib.sha256(config.cluster_text.encode()).digest()[:16]
+        self._admission = Admission(self.replica, self._directory, digest)
+        self._driver = Driver(self.replica, self._wal, self._clock, loop)
+        self._driver.on_configuration = self._admission.remember_cluster_id
+        self._listener = Listener(self._driver, self, self._clock)
+        others = {n: config.dial.get(n, a) for n, a in config.cluster.items() if n != config.id}
+        self._peers = Peers(self._driver, self._admission, {n: parse_address(a) for n, a in others.items()})
+        self._driver.start()
+        stack.push_async_callback(self._driver.stop)
+        await _listening(self._peers.start, config.peer_listen, "--peer-listen")
+        stack.push_async_callback(self._peers.stop)
+        await _listening(self._listener.start, config.listen, "--listen")
+        stack.callback(self._listener.close)
+        stack.push_async_callback(self._drain)
+        if config.http_listen is not None:
+            await self._start_http(stack, config.http_listen)
+        # What lives now lives as long as the process: the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+
+    def _open_storage(self, stack: contextlib.AsyncExitStack) -> None:
+        config = self.config
+        files = OsFiles()
+        self._directory = DataDirectory.open(config.data_dir, files, config.id, config.cluster_text)
+        stack.callback(self._directory.close)
+        segment_bytes = min(64 * 1024 * 1024, config.snapshot_log_bytes // 4)
+        self._wal, self._recovered = Wal.open(
+            files,
+            self._directory.wal_path,
+            self._directory.meta.store_id,
+            WalOptions(segment_bytes=segment_bytes),
+        )
+        stack.callback(self._wal.close)
+
+    def _make_replica(self) -> Replica:
+        config, meta = self.config, self._directory.meta
+        voters = tuple(sorted(config.cluster))
+        members = tuple(Member(node, address) for node, address in sorted(config.cluster.items()))
+        tick_ms = TICK_SECONDS * 1000
+        raft = RaftNode(
+            config.id,
+            Configuration(voters=voters, members=members),
+            self._recovered,
+            Options(
+                election_ticks=max(1, round(config.election_timeout_ms / tick_ms)),
+                heartbeat_ticks=max(1, round(config.heartbeat_ms / tick_ms)),
+            ),
+            random.Random(secrets.randbits(64)),
+            self._clock.wall_ms(),
+            boot=meta.boot,
+        )
+        return Replica(
+            raft,
+            StateMachine(voters),
+            meta.boot,
+            ReplicaOptions(
+                request_timeout_ms=config.request_timeout_ms, resend_ms=config.election_timeout_ms
+            ),
+            store_id=meta.store_id,
+            client_address=config.advertise,
+            fresh_cluster_id=secrets.token_bytes(16),
+        )
+
+    async def _start_http(self, stack: contextlib.AsyncExitStack, address: str) -> None:
+        from balsadb.server import http  # aiohttp takes 200 ms to import; only for those who want it
+
+        host, port = parse_address(address)
+        runner = await http.start(http.create_app(self.unready), host, port)
+        stack.push_async_callback(http.stop, runner)
+
+    # -------------------------------------------------------------------- stop
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Answer what is under way, then close everything in the reverse order of the start."""
+        await self._stack.aclose()
+
+    async def _drain(self) -> None:
+        self._listener.stop_accepting()
+        deadline = self._clock.monotonic_ms() + int(DRAIN_SECONDS_MAX * 1000)
+        while not self.replica.idle and self._clock.monotonic_ms() < deadline:
+            await asyncio.sleep(TICK_SECONDS)
+        self._listener.finished(self.replica.stop())
+
+    # ------------------------------------------------------ NodeView for commands
+
+    def status(self) -> NodeStatus:
+        """Return the node's present state."""
+        raft, machine, replica = self.replica.node, self.replica.machine, self.replica
+        if raft.leader:
+            self._last_leader = raft.leader
+        return NodeStatus(
+            id=raft.id,
+            role=raft.role.value,
+            term=raft.term,
+            leader=raft.leader,
+            last_leader=self._last_leader,
+            configuration=replica.configuration,
+            client_address=self.config.advertise,
+            peer_address=self.config.cluster[self.config.id],
+            commit_index=raft.commit_index,
+            applied_index=machine.applied_index,
+            first_index=raft.first_index,
+            last_index=raft.last_index,
+            durable_index=raft.durable_index,
+            cluster_id=replica.configuration.cluster_id.hex(),
+            connected=self._peers.connected,
+            loading=replica.loading,
+            ready=self.unready() is None,
+            keys=len(machine),
+            log_time_ms=machine.log_time_ms,
+            alarms=machine.alarms,
+            uptime_ms=self._clock.monotonic_ms() - self._started_ms,
+            boot=replica.boot,
+            connections_received=self._listener.connections_received,
+            commands_processed=self._listener.commands_processed,
+        )
+
+    def clients(self) -> Sequence[ClientState]:
+        """Return the open client connections."""
+        return self._listener.clients()
+
+    def keys(self) -> Iterable[bytes]:
+        """Iterate over the keys of the applied state."""
+        return self.replica.machine.keys()
+
+    def wall_ms(self) -> int:
+        """Return the wall clock in milliseconds since the Unix epoch."""
+        return self._clock.wall_ms()
+
+    def wall_us(self) -> int:
+        """Return the wall clock in microseconds since the Unix epoch."""
+        return self._clock.wall_us()
+
+    def unready(self) -> str | None:
+        """Say why this node can't serve now, or None when it can."""
+        if self.replica.loading:
+            return "the log is being replayed"
+        if not self.replica.node.eligible and not self.replica.node.leader:
+            return "waiting to meet all initial members once"
+        if not self.replica.node.leader:
+            return "no leader is known"
+        return None
+
+
+async def _listening(start: object, address: str, flag: str) -> None:
+    host, port = parse_address(address)
+    try:
+        await start(host, port)  # type: ignore[operator]
+    except OSError as error:
+        raise UsageError(f"{flag} {address}: {error.strerror or error}") from None
+
+
+async def _serve(config: ServeConfig) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with Node(config):
+        sys.stderr.write(f"balsadb: node {config.id} serves clients at {config.listen}\n")
+        await stop.wait()
+        sys.stderr.write(f"balsadb: node {config.id} stops\n")
+
+
+def run(config: ServeConfig) -> None:
+    """Run a server until SIGTERM or SIGINT. Raises what `Node.__aenter__` raises."""
+    if not __debug__:
+        raise UsageError("BalsaDB does not run under python -O: its assertions are part of its safety")
+    if os.name == "nt":
+        raise UsageError("BalsaDB servers run on Linux and macOS; Windows has no way to sync a file range")
+    try:
+        import uvloop
+
+        runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+    except ImportError:  # no wheel for this platform
+        runner = asyncio.Runner()
+    with runner:
+        runner.run(_serve(config))

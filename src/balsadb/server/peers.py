@@ -1,0 +1,228 @@
+"""Connections between the servers of a cluster.
+
+Each node dials every other one and sends over its own connection; what the other sends comes over the
+connection that the other dialled. So a connection has one direction, and the loss of the one that carries
+the leader's messages says at once that the leader's process is gone (rule M3).
+
+Sending never waits: when a connection is down or full, messages are dropped, because Raft and the origins
+of proposals send again what matters (rule B1). Receiving never stops.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Mapping
+from typing import cast
+
+from balsadb.errors import ProtocolError
+from balsadb.raft.messages import Message
+from balsadb.raft.types import NodeId
+from balsadb.server.admission import Admission
+from balsadb.server.driver import Driver
+from balsadb.wire.frame import FrameDecoder, Hello, Refused, Welcome, encode_handshake, encode_messages
+
+OUTBOX_BYTES_MAX = 32 * 1024 * 1024
+"""Unsent bytes to one peer; past it messages to it are dropped."""
+HELLO_SECONDS_MAX = 5.0
+"""A connection without a finished handshake is closed after this."""
+REDIAL_SECONDS_MIN = 0.02
+REDIAL_SECONDS_MAX = 0.25
+"""Pause between attempts to reach a peer; doubles from the least to the greatest."""
+REFUSED_SECONDS = 1.0
+"""Pause after a peer has refused us."""
+GROUP = 0
+"""The only Raft group for now; every frame names one."""
+
+
+def _say(sentence: str) -> None:
+    sys.stderr.write(f"balsadb: {sentence}\n")
+
+
+class _Outbound(asyncio.Protocol):
+    """A connection that we dialled: hello out, welcome in, then messages out."""
+
+    def __init__(self, hello: Hello) -> None:
+        self._hello = hello
+        self._decoder = FrameDecoder(handshake=True)
+        self.transport: asyncio.Transport | None = None
+        self.answer: asyncio.Future[Welcome | Refused] = asyncio.get_running_loop().create_future()
+        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.write(encode_handshake(self._hello))
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for frame in self._decoder.feed(data):
+                if isinstance(frame, Welcome | Refused) and not self.answer.done():
+                    self.answer.set_result(frame)
+                else:
+                    raise ProtocolError("a peer sent more than its answer on our connection")
+        except ProtocolError as error:
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(error)
+        if self.transport is not None:
+            self.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(ProtocolError("the connection closed before an answer"))
+            self.answer.exception()  # looked at by the dialler or by nobody
+        if not self.closed.done():
+            self.closed.set_result(None)
+
+
+class _Inbound(asyncio.Protocol):
+    """A connection that a peer dialled: hello in, welcome out, then messages in."""
+
+    def __init__(self, peers: Peers) -> None:
+        self._peers = peers
+        self._decoder = FrameDecoder(handshake=True)
+        self._timer: asyncio.TimerHandle | None = None
+        self.transport: asyncio.Transport | None = None
+        self.node: NodeId = 0
+        """Who is at the other end; 0 before its hello was accepted."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self._timer = asyncio.get_running_loop().call_later(HELLO_SECONDS_MAX, self.transport.abort)
+        self._peers.inbound.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        assert self.transport is not None
+        try:
+            for frame in self._decoder.feed(data):
+                if isinstance(frame, tuple):
+                    self._peers.driver.receive(frame)
+                elif isinstance(frame, Hello) and not self.node:
+                    self._greet(frame)
+                else:
+                    raise ProtocolError("a peer sent a frame out of place")
+        except ProtocolError as error:
+            _say(f"closed a connection to the peer port: {error}")
+            self.transport.abort()
+
+    def _greet(self, hello: Hello) -> None:
+        assert self.transport is not None
+        answer = self._peers.admission.answer(hello)
+        self.transport.write(encode_handshake(answer))
+        if isinstance(answer, Refused):
+            _say(f"refused node {hello.node_id}: {answer.reason}")
+            self.transport.close()
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self.node = hello.node_id
+        self._decoder.expect(source=hello.node_id, target=hello.target_id)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._peers.inbound.discard(self)
+        if self.node and not any(other.node == self.node for other in self._peers.inbound):
+            self._peers.lost(self.node)
+
+
+class Peers:
+    """All connections of one node to and from the other members."""
+
+    def __init__(
+        self, driver: Driver, admission: Admission, addresses: Mapping[NodeId, tuple[str, int]]
+    ) -> None:
+        self.driver = driver
+        self.admission = admission
+        self.inbound: set[_Inbound] = set()
+        self.dropped_messages = 0
+        self._addresses = dict(addresses)
+        self._links: dict[NodeId, asyncio.Transport] = {}
+        self._diallers: list[asyncio.Task[None]] = []
+        self._server: asyncio.Server | None = None
+        self._stopping = False
+        driver.peers = self
+
+    async def start(self, host: str, port: int) -> None:
+        """Listen for peers and begin to dial them. Raises OSError when the address is taken."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: _Inbound(self), host, port, backlog=128)
+        self._diallers = [
+            loop.create_task(self._dial(node), name=f"dial-{node}") for node in sorted(self._addresses)
+        ]
+
+    async def stop(self) -> None:
+        """Close all connections."""
+        self._stopping = True
+        if self._server is not None:
+            self._server.close()
+        for task in self._diallers:
+            task.cancel()
+        await asyncio.gather(*self._diallers, return_exceptions=True)
+        for transport in [*self._links.values(), *[peer.transport for peer in self.inbound]]:
+            if transport is not None:
+                transport.abort()
+
+    @property
+    def connected(self) -> frozenset[NodeId]:
+        """Peers that messages can be sent to now."""
+        return frozenset(self._links)
+
+    def send(self, target: NodeId, messages: list[Message]) -> None:
+        """Send messages in one frame, or drop them when the peer is away or slow (rule B1)."""
+        link = self._links.get(target)
+        if link is None or link.get_write_buffer_size() > OUTBOX_BYTES_MAX:
+            self.dropped_messages += len(messages)
+            return
+        link.write(encode_messages(messages, GROUP))
+
+    def lost(self, node: NodeId) -> None:
+        """Note that the last connection from `node` closed (rule M3)."""
+        if not self._stopping:
+            self.driver.replica.peer_lost(node)
+            self.driver.wake()
+
+    # ----------------------------------------------------------------- dialling
+
+    async def _dial(self, node: NodeId) -> None:
+        """Keep one connection to `node` for as long as this node lives."""
+        pause = REDIAL_SECONDS_MIN
+        last_reason = ""
+        while True:
+            try:
+                reason = await self._connect(node)
+                pause = REDIAL_SECONDS_MIN if reason is None else REFUSED_SECONDS
+                if reason and reason != last_reason:
+                    _say(f"node {node} can't be used: {reason}")
+                    last_reason = reason
+            except (OSError, ProtocolError, TimeoutError):
+                pause = min(pause * 2, REDIAL_SECONDS_MAX)
+            await asyncio.sleep(pause)
+
+    async def _connect(self, node: NodeId) -> str | None:
+        """Connect, greet, and stay until the connection closes. Returns why it can't be used, or None."""
+        loop = asyncio.get_running_loop()
+        host, port = self._addresses[node]
+        hello = self.admission.hello(node)
+        async with asyncio.timeout(HELLO_SECONDS_MAX):
+            transport, protocol = await loop.create_connection(lambda: _Outbound(hello), host, port)
+            try:
+                answer = await protocol.answer
+            except BaseException:
+                transport.abort()
+                raise
+        reason = answer.reason if isinstance(answer, Refused) else self.admission.welcomed(node, answer)
+        if reason is not None:
+            transport.abort()
+            return reason
+        self._links[node] = transport
+        self.driver.replica.peer_up(node)
+        self.driver.wake()
+        try:
+            await protocol.closed
+        finally:
+            del self._links[node]
+            transport.abort()
+        return None

@@ -1,0 +1,122 @@
+"""Sorting a piece of input into writes, reads and ready replies."""
+
+from __future__ import annotations
+
+import pytest
+
+from balsadb.replica.request import Lane, RequestKind
+from balsadb.server.commands.client_state import ClientState
+from balsadb.server.intake import QUEUED_COMMANDS_MAX, Intake
+
+
+@pytest.fixture
+def intake():
+    return Intake(ClientState(1), None)
+
+
+def argv(text: str) -> list[bytes]:
+    return text.encode().split()
+
+
+def sort(intake, *lines):
+    return intake.sort([argv(line) for line in lines])
+
+
+def test_reads_alone_make_a_read(intake):
+    piece = sort(intake, "GET a", "MGET a b")
+    request = piece.request(Lane(), readonly=False)
+    assert request.kind is RequestKind.READ
+    assert request.commands == [argv("GET a"), argv("MGET a b")]
+    assert request.answers == 2
+
+
+def test_reads_of_a_readonly_connection_are_stale_reads(intake):
+    assert sort(intake, "GET a").request(Lane(), readonly=True).kind is RequestKind.STALE_READ
+
+
+def test_reads_among_writes_ride_as_local_slots(intake):
+    piece = sort(intake, "GET a", "SET a 1", "GET a", "SET b 2", "GET b")
+    request = piece.request(Lane(), readonly=False)
+    assert request.kind is RequestKind.WRITE
+    assert request.commands == [argv("SET a 1"), argv("SET b 2")]
+    assert request.reads == [(0, argv("GET a")), (1, argv("GET a")), (2, argv("GET b"))]
+    assert request.answers == 5
+
+
+def test_errors_are_answered_in_their_place(intake):
+    piece = sort(intake, "GET a", "NOSUCH x", "GET", "SET a 1")
+    assert [count for count, _ in piece.literals] == [1, 1]
+    assert piece.literals[0][1].startswith(b"-ERR unknown command 'NOSUCH'")
+    assert piece.literals[1][1] == b"-ERR wrong number of arguments for 'get' command\r\n"
+    assert piece.answers == 2
+
+
+def test_a_transaction_with_a_write_is_one_block_in_the_log(intake):
+    piece = sort(intake, "MULTI", "SET a 1", "GET a", "EXEC")
+    assert [reply for _, reply in piece.literals] == [b"+OK\r\n", b"+QUEUED\r\n", b"+QUEUED\r\n"]
+    assert piece.writes == [[b"EXEC", b"2"], argv("SET a 1"), argv("GET a")]
+    assert piece.answers == 1
+
+
+def test_a_transaction_of_reads_alone_is_a_read(intake):
+    piece = sort(intake, "MULTI", "GET a", "GET b", "EXEC")
+    request = piece.request(Lane(), readonly=False)
+    assert request.kind is RequestKind.READ
+    assert request.transaction
+    assert request.commands == [argv("GET a"), argv("GET b")]
+    assert request.answers == 1
+
+
+def test_a_transaction_of_reads_beside_other_commands_goes_through_the_log(intake):
+    piece = sort(intake, "MULTI", "GET a", "EXEC", "GET b", "SET c 1", "GET c")
+    request = piece.request(Lane(), readonly=False)
+    assert request.commands == [[b"EXEC", b"1"], argv("GET a"), argv("SET c 1")]
+    assert request.reads == [(2, argv("GET b")), (3, argv("GET c"))]
+    assert request.answers == 4
+
+
+def test_a_transaction_may_come_in_pieces(intake):
+    sort(intake, "MULTI")
+    sort(intake, "SET a 1")
+    assert sort(intake, "EXEC").writes == [[b"EXEC", b"1"], argv("SET a 1")]
+    assert sort(intake, "SET b 1").writes == [argv("SET b 1")]
+
+
+@pytest.mark.parametrize(
+    ("lines", "last"),
+    [
+        (["EXEC"], b"-ERR EXEC without MULTI\r\n"),
+        (["DISCARD"], b"-ERR DISCARD without MULTI\r\n"),
+        (["MULTI", "MULTI"], b"-ERR MULTI calls can not be nested\r\n"),
+        (["MULTI", "DISCARD"], b"+OK\r\n"),
+        (["MULTI", "DISCARD", "EXEC"], b"-ERR EXEC without MULTI\r\n"),
+        (["MULTI", "EXEC"], b"*0\r\n"),
+        (["MULTI", "NOSUCH", "EXEC"], b"-EXECABORT Transaction discarded because of previous errors.\r\n"),
+        (["MULTI", "GET", "EXEC"], b"-EXECABORT Transaction discarded because of previous errors.\r\n"),
+        (["MULTI", "TIME", "EXEC"], b"-EXECABORT Transaction discarded because of previous errors.\r\n"),
+        (["MULTI", "RESET", "EXEC"], b"-ERR EXEC without MULTI\r\n"),
+    ],
+)
+def test_multi_says_what_redis_says(intake, lines, last):
+    piece = sort(intake, *lines)
+    assert piece.literals[-1][1] == last
+    assert not piece.answers
+
+
+def test_a_transaction_has_a_bound(intake):
+    sort(intake, "MULTI")
+    piece = intake.sort([argv("SET a 1")] * (QUEUED_COMMANDS_MAX + 1))
+    assert piece.literals[-1][1] == b"-ERR transaction is too large\r\n"
+    assert sort(intake, "EXEC").literals[-1][1].startswith(b"-EXECABORT")
+
+
+def test_quit_ends_the_piece(intake):
+    piece = sort(intake, "SET a 1", "QUIT", "SET b 1")
+    assert piece.closing
+    assert piece.writes == [argv("SET a 1")]
+    assert piece.literals == [(1, b"+OK\r\n")]
+
+
+def test_the_digest_goes_through_the_log(intake):
+    assert sort(intake, "RAFT DIGEST").writes == [[b"RAFT.DIGEST"]]
+    assert sort(intake, "raft digest 7").reads == [(0, [b"RAFT.DIGESTAT", b"7"])]
