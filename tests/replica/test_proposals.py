@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from balsadb.kv.batch import decode_batch
 
 from balsadb.errors import InvariantError
-from balsadb.kv.batch import decode_batch
 from balsadb.replica.limits import ReplicaOptions
 from balsadb.replica.proposals import Proposals
 from balsadb.replica.request import Lane, Request, RequestKind

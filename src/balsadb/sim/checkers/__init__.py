@@ -1,0 +1,1 @@
+"""Judges of a run. Each module checks one promise and can be read on its own."""
