@@ -41,7 +41,11 @@ class VoteRequest(_Base, tag=1):
 
 
 class VoteResponse(_Base, tag=2):
-    """Answers a `VoteRequest`. A refused pre-vote carries the voter's own term, so that terms catch up."""
+    """Answers a `VoteRequest`.
+
+    A refusal carries the voter's own term, so that terms catch up (scenario 15); a granted pre-vote
+    carries the term that was asked about.
+    """
 
     granted: bool
     pre: bool = False
@@ -50,7 +54,7 @@ class VoteResponse(_Base, tag=2):
 
 
 class Append(_Base, tag=3):
-    """Entries for a follower; without entries, a probe or a commit advance."""
+    """Entries for a follower; without entries, a probe of what its log holds."""
 
     prev_index: Number
     """Index right before the first entry."""
@@ -84,17 +88,30 @@ class Heartbeat(_Base, tag=5):
     """Keeps leadership and carries a read round; never held back by a full append window (rule R4)."""
 
     commit: Number
-    """Commit index, bounded by the leader to what this follower is known to match."""
+    """Leader's commit index; the follower takes it only up to what it has verified (scenario 9)."""
     round: Number
+    """Newest read round when the message was made (rule R2)."""
+    sent: Number = 0
+    """Last index that was sent to this follower before this message, lost or not."""
 
 
 class RoundAck(_Base, tag=6):
-    """Confirms that the sender still followed this leader when it got `round` (rules R2, R4)."""
+    """Confirms that the sender still followed this leader when it got `round` (rules R2, R4).
+
+    It also repeats what the follower has, so that a lost append or a lost acknowledgement is noticed by
+    the next heartbeat at the latest (scenario 22).
+    """
 
     round: Number
-    last_index: Number = 0
-    """Last index of the follower's log, so that a leader notices that an append was lost."""
+    """0 confirms no round (the sender is not eligible to, rule W5)."""
+    verified: Number = 0
+    """The sender's log equals the leader's up to here; perhaps not yet on its disk."""
+    match: Number = 0
+    """As in `AppendResponse`: verified and durable."""
+    sent: Number = 0
+    """Echo of `Heartbeat.sent`; 0 when an append is answered. `verified` below it: something was lost."""
     clock_ms: Number = 0
+    """Sender's wall clock (rule S6)."""
 
 
 class Propose(_Base, tag=7):
@@ -128,6 +145,12 @@ class ReadIndexResponse(_Base, tag=10):
     """Leader's wall clock, for TTL answers (rule S6)."""
 
 
+class CommitAdvance(_Base, tag=11):
+    """Tells the origin of an entry at once that the commit index moved (rule P7). Not answered."""
+
+    commit: Number
+
+
 Message: TypeAlias = (
     VoteRequest
     | VoteResponse
@@ -139,4 +162,5 @@ Message: TypeAlias = (
     | ProposeRejected
     | ReadIndexRequest
     | ReadIndexResponse
+    | CommitAdvance
 )

@@ -10,6 +10,8 @@ The driver takes a `Ready` and does, in any order it likes:
 * `committed`: apply these entries in order, then call `Node.applied(index)`. They are committed by a
   majority; the local disk may still be working on them.
 * `reads`: each read may be served as soon as the applied index has reached its index.
+* `dropped_reads`: contexts of reads that will never be confirmed, because leadership was lost or the leader
+  or term changed; ask again under a new context (rule R3).
 * `fetches`: read these entries back from the WAL and hand them to `Node.fetched` (rule B2).
 """
 
@@ -62,3 +64,4 @@ class Ready(msgspec.Struct, frozen=True):
     committed: tuple[Entry, ...]
     reads: tuple[ReadState, ...]
     fetches: tuple[Fetch, ...]
+    dropped_reads: tuple[int, ...] = ()
