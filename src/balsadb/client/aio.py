@@ -1,0 +1,215 @@
+"""`Clerk`: the asyncio front of the Clerk.
+
+It decides nothing. Calls made in one turn of the event loop go out in one write; answers that come in one
+piece wake their callers together; one timer serves all deadlines. No task exists per call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Any, Self, cast
+
+from balsadb.client.core import Address, ClerkCore, ClerkOptions, Close, Connect, Send
+from balsadb.client.servers import describe_failure, server_addresses
+from balsadb.client.words import Word, classify, encode
+from balsadb.errors import UsageError
+
+DEFAULT_TIMEOUT = 10.0
+"""Seconds that a call may take in all, unless the Clerk says otherwise."""
+
+
+class Clerk:
+    """A client of a BalsaDB cluster, for asyncio.
+
+        async with Clerk(["db1:7001", "db2:7001", "db3:7001"]) as clerk:
+            await clerk.put("k", "v")
+            assert await clerk.get("k") == b"v"
+
+    Without `servers` it takes BALSADB_SERVERS, else 127.0.0.1:7001-7003. Any number of calls may be under way
+    at the same time. Keys and values are `str` (sent as UTF-8) or `bytes`; answers are `bytes`. It connects
+    when first used, and belongs to the event loop in which that happens.
+
+    Every call raises `NotApplied` when it certainly did not happen (no server was reached in time),
+    `OutcomeUnknown` when it may have happened, and `CommandError` when the database refused it.
+    """
+
+    def __init__(
+        self,
+        servers: str | Iterable[str] | None = None,
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+        options: ClerkOptions | None = None,
+    ) -> None:
+        self.timeout = timeout
+        self._core = ClerkCore(server_addresses(servers), options or ClerkOptions(), random.Random().uniform)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._opening: dict[int, asyncio.Task[None]] = {}
+        self._open: dict[int, _Connection] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._turn_is_due = False
+
+    # ------------------------------------------------------------------ operations
+
+    async def put(self, key: Word, value: Word) -> None:
+        """Set a key to a value."""
+        await self._call(encode(b"SET", key, value), False)
+
+    async def append(self, key: Word, value: Word) -> int:
+        """Append to a key's value, which is empty at first; return the new length."""
+        return cast(int, await self._call(encode(b"APPEND", key, value), False))
+
+    async def get(self, key: Word) -> bytes | None:
+        """Return a key's value, or None when there is no such key."""
+        return cast("bytes | None", await self._call(encode(b"GET", key), True))
+
+    async def delete(self, *keys: Word) -> int:
+        """Delete keys; return how many of them there were."""
+        return cast(int, await self._call(encode(b"DEL", *keys), False)) if keys else 0
+
+    async def execute(self, *command: Word) -> Any:
+        """Run any command, such as `execute("INCRBY", "counter", 5)`, and return its answer.
+
+        Commands that change the state of a connection (MULTI, SUBSCRIBE, ...) are refused.
+        """
+        is_read = classify(command)
+        return await self._call(encode(*command), is_read)
+
+    async def close(self) -> None:
+        """End what is under way and close the connections. May be called twice."""
+        self._core.close()
+        tasks = list(self._opening.values())
+        connections = list(self._open.values())
+        if self._loop is not None:
+            self._turn()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, *(c.ended for c in connections), return_exceptions=True)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    # ------------------------------------------------------------------ one call
+
+    async def _call(self, data: bytes, is_read: bool) -> Any:
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            if self._loop is not None:
+                raise UsageError(
+                    "a Clerk belongs to the event loop in which it was first used; make another one"
+                )
+            self._loop = loop
+        future = loop.create_future()
+        deadline = loop.time() + self.timeout
+        call = self._core.submit(data, is_read, deadline, future)
+        if not self._turn_is_due:
+            self._turn_is_due = True
+            loop.call_soon(self._turn)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self._core.abandon(call)
+            raise
+
+    # ------------------------------------------------------------------ events and actions
+
+    def _turn(self) -> None:
+        """Carry out what the core wants, wake whose answer is in, and set the timer."""
+        assert self._loop is not None
+        self._turn_is_due = False
+        core = self._core
+        now = self._loop.time()
+        for action in core.actions(now):
+            match action:
+                case Send(number, data):
+                    self._open[number].transport.write(data)
+                case Connect(number, address):
+                    self._opening[number] = self._loop.create_task(self._connect(number, address))
+                case Close(number):
+                    self._disconnect(number)
+        for call in core.finished():
+            future: asyncio.Future[Any] = call.owner
+            if future.done():
+                continue  # cancelled in this very turn
+            if call.error is None:
+                future.set_result(call.reply)
+            else:
+                future.set_exception(call.error)
+        wake = core.wake_at()
+        if wake is not None and (self._timer is None or wake < self._timer.when()):
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_at(wake, self._tick)
+
+    def _tick(self) -> None:
+        assert self._loop is not None
+        self._timer = None
+        self._core.tick(self._loop.time())
+        self._turn()
+
+    async def _connect(self, number: int, address: Address) -> None:
+        assert self._loop is not None
+        try:
+            await self._loop.create_connection(lambda: _Connection(self, number), *address)
+        except OSError as error:
+            self._core.connect_failed(number, describe_failure(error), self._loop.time())
+            self._opening.pop(number, None)
+            self._turn()
+        self._opening.pop(number, None)
+
+    def _disconnect(self, number: int) -> None:
+        if (task := self._opening.pop(number, None)) is not None:
+            task.cancel()
+        if (connection := self._open.pop(number, None)) is not None:
+            connection.transport.abort()
+
+    def connection_made(self, connection: _Connection) -> None:
+        """A connection is open. (Called by `_Connection`.)"""
+        assert self._loop is not None
+        self._opening.pop(connection.number, None)
+        self._open[connection.number] = connection
+        self._core.connected(connection.number, self._loop.time())
+        self._turn()
+
+    def data_received(self, number: int, data: bytes) -> None:
+        """Bytes arrived. (Called by `_Connection`.)"""
+        assert self._loop is not None
+        self._core.received(number, data, self._loop.time())
+        self._turn()
+
+    def connection_lost(self, number: int, error: Exception | None) -> None:
+        """A connection ended. (Called by `_Connection`.)"""
+        assert self._loop is not None
+        self._open.pop(number, None)
+        reason = describe_failure(error) if isinstance(error, OSError) else "the server closed the connection"
+        self._core.lost(number, reason, self._loop.time())
+        self._turn()
+
+
+class _Connection(asyncio.Protocol):
+    """Passes on what the event loop says about one connection."""
+
+    transport: asyncio.Transport
+
+    def __init__(self, clerk: Clerk, number: int) -> None:
+        self._clerk = clerk
+        self.number = number
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self._clerk.connection_made(self)
+
+    def data_received(self, data: bytes) -> None:
+        self._clerk.data_received(self.number, data)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.ended.set_result(None)
+        self._clerk.connection_lost(self.number, error)

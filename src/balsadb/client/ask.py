@@ -1,0 +1,64 @@
+"""One question to one server, without retries: for operators' tools, which must know who answered."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from balsadb.address import format_address
+from balsadb.client.core import Address
+from balsadb.client.servers import describe_failure
+from balsadb.client.words import Word, encode
+from balsadb.errors import CommandError, NoServer, OutcomeUnknown
+from balsadb.kv.reply import Refusal
+from balsadb.resp.decode import ReplyParser
+
+RECEIVE_BYTES = 64 * 1024
+
+
+def ask(address: Address, command: Sequence[Word], timeout: float) -> Any:
+    """Send one command to one server and return its answer.
+
+    Raises `NoServer` when it can't be reached, `OutcomeUnknown` when no answer comes, `CommandError` when the
+    answer is an error, and `ProtocolError` when it is nonsense.
+    """
+    deadline = time.monotonic() + timeout
+    where = format_address(*address)
+    try:
+        connection = socket.create_connection(address, timeout)
+    except OSError as error:
+        raise NoServer(f"no server answers at {where} ({describe_failure(error)})") from None
+    with connection:
+        parser = ReplyParser()
+        try:
+            connection.sendall(encode(*command))
+            while True:
+                connection.settimeout(max(0.001, deadline - time.monotonic()))
+                data = connection.recv(RECEIVE_BYTES)
+                if not data:
+                    raise OutcomeUnknown(f"{where} closed the connection without an answer")
+                if replies := parser.feed(data):
+                    break
+        except OSError as error:
+            raise OutcomeUnknown(f"{where} did not answer ({describe_failure(error)})") from None
+    if isinstance(replies[0], Refusal):
+        raise CommandError(replies[0].text.decode(errors="replace"))
+    return replies[0]
+
+
+def parse_info(reply: Any) -> dict[str, str]:
+    """Read the lines `name:value` of an answer to INFO."""
+    text = reply.decode(errors="replace") if isinstance(reply, bytes) else ""
+    return dict(line.split(":", 1) for line in text.splitlines() if ":" in line and not line.startswith("#"))
+
+
+def pairs(reply: Any) -> dict[str, Any]:
+    """Read a map that came as a flat list of names and values, as RESP2 writes it."""
+    if isinstance(reply, dict):
+        items = list(reply.items())
+    else:
+        flat = reply if isinstance(reply, list) else []
+        items = list(zip(flat[::2], flat[1::2], strict=False))
+    return {name.decode(errors="replace"): value for name, value in items if isinstance(name, bytes)}

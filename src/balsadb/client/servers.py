@@ -1,0 +1,30 @@
+"""Where a client finds its servers, and what to call it when it does not."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterable
+
+from balsadb.address import DEFAULT_SERVERS, parse_addresses
+
+SERVERS_VARIABLE = "BALSADB_SERVERS"
+
+
+def server_addresses(servers: str | Iterable[str] | None) -> list[tuple[str, int]]:
+    """Return the servers given, else those of BALSADB_SERVERS, else those of `balsadb demo`."""
+    if servers is None:
+        servers = os.environ.get(SERVERS_VARIABLE) or DEFAULT_SERVERS
+        return parse_addresses(servers, SERVERS_VARIABLE)
+    return parse_addresses(servers if isinstance(servers, str) else ",".join(servers), "servers")
+
+
+def describe_failure(error: OSError) -> str:
+    """Say in a few words why a connection could not be made or ended."""
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, socket.gaierror):
+        return "unknown host name"
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused"  # several addresses of one name give a text of their own
+    return (error.strerror or str(error) or type(error).__name__).lower()
