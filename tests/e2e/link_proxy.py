@@ -1,0 +1,99 @@
+"""A TCP proxy for one link between two servers, which tests can cut like a cable."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Iterator
+
+CHUNK_BYTES = 65_536
+
+
+class LinkProxy:
+    """Forwards bytes from a local port to a target; `cut` holds everything back without closing anything."""
+
+    def __init__(self, network: ProxyNetwork, target: tuple[str, int]) -> None:
+        self._network = network
+        self._target = target
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+        self._server: asyncio.Server | None = None
+        self.port = 0
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    def cut(self) -> None:
+        """Hold back what is sent from now on, in both directions, as a pulled cable does."""
+        self._network.call(self._flowing.clear)
+
+    def heal(self) -> None:
+        """Let everything through again."""
+        self._network.call(self._flowing.set)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await self._flowing.wait()
+            there_reader, there_writer = await asyncio.open_connection(*self._target)
+        except OSError:
+            writer.close()
+            return
+        try:
+            await asyncio.gather(self._pump(reader, there_writer), self._pump(there_reader, writer))
+        finally:
+            for end in (writer, there_writer):
+                end.close()
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while chunk := await reader.read(CHUNK_BYTES):
+                await self._flowing.wait()
+                writer.write(chunk)
+                await writer.drain()
+        writer.close()
+
+
+class ProxyNetwork:
+    """Runs proxies on an event loop in a thread of its own."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="proxies", daemon=True)
+        self._thread.start()
+
+    def link(self, target: tuple[str, int]) -> LinkProxy:
+        """Open a proxy to `target`."""
+
+        async def make() -> LinkProxy:
+            proxy = LinkProxy(self, target)
+            await proxy.start()
+            return proxy
+
+        return asyncio.run_coroutine_threadsafe(make(), self._loop).result(10)
+
+    def call(self, function) -> None:
+        self._loop.call_soon_threadsafe(function)
+
+    def close(self) -> None:
+        async def end() -> None:
+            tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+        asyncio.run_coroutine_threadsafe(end(), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+
+
+@contextlib.contextmanager
+def proxies() -> Iterator[ProxyNetwork]:
+    """Give a network of proxies and close it afterwards."""
+    network = ProxyNetwork()
+    try:
+        yield network
+    finally:
+        network.close()
