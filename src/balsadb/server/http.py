@@ -14,6 +14,7 @@ from typing import Final, TypeAlias
 
 from aiohttp import web
 
+from balsadb.address import format_address
 from balsadb.errors import UsageError
 
 BODY_BYTES_MAX: Final = 1024
@@ -78,7 +79,7 @@ class HttpServer:
 
 
 def _refusal(host: str, port: int, error: Exception) -> str:
-    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    address = format_address(host, port)
     if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
         return f"the HTTP address {address} is already in use; stop what listens there or choose another one"
     reason = str(error)

@@ -1,0 +1,54 @@
+"""Texts and small parsers that all command families share, in Redis' own words."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from balsadb.kv.reply import Refusal, Status
+
+SYNTAX_ERROR: Final = Refusal(b"ERR syntax error")
+NOT_AN_INTEGER: Final = Refusal(b"ERR value is not an integer or out of range")
+PONG: Final = Status(b"PONG")
+
+SHOWN_BYTES_MAX: Final = 128
+"""How much of a client's own words an error text repeats, as in Redis."""
+WORD_BYTES_MAX: Final = 64
+"""No option, subcommand or section is longer; longer arguments are not worth a change of case."""
+INTEGER_BYTES_MAX: Final = 20
+"""Length of the longest 64-bit integer with its sign."""
+
+_PRINTABLE: Final = bytes(byte if 32 <= byte < 127 else ord(".") for byte in range(256))
+
+
+def shown(text: bytes) -> bytes:
+    """Return a client's own words so that they can stand in an error line: cut, and without control bytes."""
+    return text[:SHOWN_BYTES_MAX].translate(_PRINTABLE)
+
+
+def word(argument: bytes) -> bytes:
+    """Return an option's name in upper case. What is too long to be one comes back as it is, cut."""
+    if len(argument) > WORD_BYTES_MAX:
+        return argument[: WORD_BYTES_MAX + 1]
+    return argument.upper()
+
+
+def wrong_arity(command: bytes) -> Refusal:
+    """Return the refusal for a wrong number of arguments; a subcommand is named as `client|id`."""
+    return Refusal(b"ERR wrong number of arguments for '%b' command" % command)
+
+
+def integer(text: bytes) -> int | None:
+    """Return a 64-bit integer written in its one canonical way, or None.
+
+    Python's int() would also take `+5`, `05`, ` 5`, `1_0` and digits of other scripts.
+    """
+    digits = text[1:] if text[:1] == b"-" else text
+    if not digits.isdigit() or len(text) > INTEGER_BYTES_MAX or (digits[0] == 48 and text != b"0"):
+        return None
+    value = int(text)
+    return value if -(2**63) <= value < 2**63 else None
+
+
+def is_plain(text: bytes) -> bool:
+    """Tell whether `text` has only visible ASCII: what names in CLIENT LIST, a line format, may hold."""
+    return not text or (text.isascii() and min(text) > 32 and max(text) < 127)

@@ -1,0 +1,61 @@
+"""RAFT: the operator's questions."""
+
+from __future__ import annotations
+
+import pytest
+
+from balsadb.raft.types import Configuration
+
+
+def test_status_tells_the_state_of_this_node(ask):
+    status = ask("RAFT", "STATUS")
+    assert (
+        status.items()
+        >= {
+            b"id": 1,
+            b"role": b"follower",
+            b"term": 7,
+            b"leader": 2,
+            b"commit_index": 50,
+            b"applied_index": 49,
+            b"first_index": 11,
+            b"last_index": 52,
+            b"snapshot_index": 10,
+            b"voters": [1, 2, 3],
+            b"outgoing_voters": [],
+            b"learners": [],
+            b"client_address": b"10.0.0.1:7001",
+            b"ready": 1,
+        }.items()
+    )
+
+
+def test_members_tells_who_and_where(ask, node):
+    node.becomes(
+        configuration=Configuration(voters=(1, 2), learners=(3,), members=node.now.configuration.members),
+        connected=frozenset({2}),
+    )
+    first, second, third = ask("RAFT", "MEMBERS")
+    assert first == {
+        b"id": 1,
+        b"role": b"voter",
+        b"leader": 0,
+        b"connected": 1,
+        b"peer_address": b"10.0.0.1:8001",
+        b"client_address": b"10.0.0.1:7001",
+        b"matched_index": 52,
+    }
+    assert (second[b"leader"], second[b"connected"]) == (1, 1)
+    assert (third[b"role"], third[b"connected"]) == (b"learner", 0)
+
+
+@pytest.mark.parametrize("name", ["ADD", "REMOVE", "REPLACE", "TRANSFER", "SNAPSHOT"])
+def test_what_is_not_there_yet_says_so(ask, name):
+    assert ask("RAFT", name.lower(), "1", "x", "y") == f"-ERR RAFT {name} is not available in this version"
+    assert ask("RAFT", name) == f"-ERR RAFT {name} is not available in this version"
+
+
+def test_an_unknown_question_is_refused_in_redis_words(ask):
+    assert ask("RAFT", "FOO") == "-ERR unknown subcommand 'FOO'. Try RAFT HELP."
+    assert ask("RAFT") == "-ERR wrong number of arguments for 'raft' command"
+    assert ask("RAFT", "STATUS", "x") == "-ERR wrong number of arguments for 'raft|status' command"
