@@ -3,8 +3,8 @@
 Two ways lead through a piece of input, and they agree by construction.
 
 * **The fast way** cuts the piece at every CRLF in one C call. At a command boundary the lines must then read
-  `*3`, `$3`, `SET`, `$5`, `hello`, ...: a count that is in a table, and before each argument exactly the header
-  that an argument of its length has. Where that holds, the lines *are* the command; there is nothing else the
+  `*3`, `$3`, `SET`, `$5`, `hello`, ...: a count that is in a table, and before each argument exactly the
+  header that an argument of its length has. Where that holds, the lines *are* the command; there is nothing else the
   bytes could mean. Where it does not (an argument that contains CRLF, an inline command, a large value, the
   unfinished end of the piece, nonsense) the fast way stops, having decided nothing.
 * **The exact way** reads header by header and argument by argument, keeps what is unfinished, and knows all
@@ -17,7 +17,8 @@ arguments. The checks that make it strict cost more than it saves (per SET of 25
 that has not arrived).
 
 What the limits guard: a client can make the server hold `command_bytes_max` plus one piece of input, and
-each byte that arrives is looked at a bounded number of times, however the stream is cut (bad inputs 4, 8, 15).
+each byte that arrives is looked at a bounded number of times, however the stream is cut (bad inputs 4, 8,
+15).
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ _WINDOW_BYTES = 64 * 1024
 """The fast way cuts at most so much at once, so that 100,000 commands in one piece take linear time."""
 _HEADERS = [b"$%d" % length for length in range(4096)]
 """The header of an argument, by its length. Longer arguments take the exact way, where copying dominates."""
+_LENGTHS = {header: length for length, header in enumerate(_HEADERS)}
+"""The same the other way round."""
 _COUNTS = {b"*%d" % count: count for count in range(1, 1025)}
 """The number of arguments, by the header of the command."""
 
@@ -71,6 +74,7 @@ class CommandParser:
         "_arguments_left",
         "_arguments_max",
         "_argv",
+        "_at_boundary",
         "_bulk_bytes_max",
         "_bulk_left",
         "_command_bytes_max",
@@ -96,6 +100,8 @@ class CommandParser:
             and bulk_bytes_max >= len(_HEADERS)
             and command_bytes_max >= _WINDOW_BYTES
         )
+        self._at_boundary = self._fast
+        """True when the next piece may begin the fast way."""
         self._argv: list[bytes] = []
         """Arguments of the unfinished command that are complete."""
         self._arguments_left = 0
@@ -114,44 +120,50 @@ class CommandParser:
     @property
     def buffered_bytes(self) -> int:
         """Bytes held of an unfinished command; greater than 0 exactly while one is unfinished."""
-        return sum(map(len, self._argv)) + len(self._held) + (self._arguments_left > 0)
+        unfinished = self._arguments_left > 0 or self._bulk_left > 0
+        return sum(map(len, self._argv)) + len(self._held) + unfinished
 
     def feed(self, data: bytes) -> list[list[bytes]]:
         """Take a piece of input and return the commands that it completes, each a non-empty list of bytes."""
         commands: list[list[bytes]] = []
-        if self.error is not None:
-            return commands
+        if self._at_boundary and len(data) <= _WINDOW_BYTES:
+            position = _parse_lines(data, commands)
+            if position < len(data):
+                self._parse(data, position, len(data), commands)
+        elif self.error is None:
+            self._feed_on(data, commands)
+        return commands
+
+    def _feed_on(self, data: bytes, commands: list[list[bytes]]) -> None:
+        """Take a piece that begins inside a command, or a long one, or any one when limits are small."""
         end = len(data)
-        position = 0
-        if self._arguments_left or self._held:
-            position = self._parse(data, 0, 1, commands)
+        position = self._parse(data, 0, 0 if self._fast else end, commands)
         while position < end and self.error is None:
             # When the fast way stops inside its window the exact way takes over for the rest of it, so that
             # no byte is cut at CRLFs twice.
             stop = min(end, position + _WINDOW_BYTES)
-            if self._fast:
-                window = data if stop - position == end else data[position:stop]
-                position += _parse_lines(window, commands)
+            position += _parse_lines(data[position:stop], commands)
             if position < stop:
                 position = self._parse(data, position, stop, commands)
-        return commands
 
     # ------------------------------------------------------------------ the exact way
 
     def _parse(self, data: bytes, position: int, stop: int, commands: list[list[bytes]]) -> int:
-        """Parse from `position` to the first command boundary at or after `stop`, or to the end of `data`."""
+        """Parse at least one line or argument, on to the first command boundary at or after `stop`."""
         end = len(data)
         while position < end and self.error is None:
             if self._bulk_left:
                 position = self._take_bulk(data, position)
-                if not self._bulk_left and not self._arguments_left:
-                    commands.append(self._argv)
-                    self._argv = []
-                    self._size = 0
+                self._maybe_finish(commands)
             elif self._arguments_left:
-                line, position = self._take_line(data, position, b"\r\n", b"too big bulk count string")
-                if line is not None:
-                    self._begin_argument(line)
+                before = position
+                if not self._held:
+                    position = self._take_short_arguments(data, position)
+                    self._maybe_finish(commands)
+                if position == before:
+                    line, position = self._take_line(data, position, b"\r\n", b"too big bulk count string")
+                    if line is not None:
+                        self._begin_argument(line)
             elif (self._held or data[position : position + 1])[0] == _ASTERISK:
                 line, position = self._take_line(data, position, b"\r\n", b"too big mbulk count string")
                 if line is not None:
@@ -165,8 +177,9 @@ class CommandParser:
                     self._fail(b"too big inline request")
                 elif line is not None:
                     self._inline(line, commands)
-            if position >= stop and not self._arguments_left and not self._held:
+            if position >= stop and not (self._arguments_left or self._bulk_left or self._held):
                 break
+        self._at_boundary = self._fast and not (self._arguments_left or self._bulk_left or self._held)
         return position
 
     def _fail(self, problem: bytes) -> None:
@@ -174,6 +187,7 @@ class CommandParser:
         self._argv = []
         self._held = bytearray()
         self._arguments_left = self._bulk_left = self._size = 0
+        self._fast = False
 
     def _take_line(
         self, data: bytes, position: int, terminator: bytes, too_long: bytes
@@ -206,6 +220,31 @@ class CommandParser:
             self._fail(b"invalid multibulk length")
         elif count > 0:
             self._arguments_left = count
+
+    def _maybe_finish(self, commands: list[list[bytes]]) -> None:
+        if not self._arguments_left and not self._bulk_left:
+            commands.append(self._argv)
+            self._argv = []
+            self._size = 0
+
+    def _take_short_arguments(self, data: bytes, position: int) -> int:
+        """Take arguments as long as they are short and complete; the loop for commands of many of them."""
+        end = len(data)
+        while self._arguments_left:
+            cut = data.find(b"\r\n", position, position + 8)
+            if cut < 0:
+                break
+            length = _LENGTHS.get(data[position:cut], self._bulk_bytes_max + 1)
+            begin = cut + _CRLF_BYTES
+            after = begin + length + _CRLF_BYTES
+            size = self._size + length
+            if after > end or length > self._bulk_bytes_max or size > self._command_bytes_max:
+                break
+            self._argv.append(data[begin : begin + length])
+            self._arguments_left -= 1
+            self._size = size
+            position = after
+        return position
 
     def _begin_argument(self, line: bytes) -> None:
         if not line or line[0] != _DOLLAR:
@@ -254,8 +293,10 @@ class CommandParser:
 
 
 def _printable(line: bytes) -> bytes:
-    """Return the first character for an error text; a line end or control byte becomes a dot."""
+    """Return the first character for an error text: a line end as a blank, as in Redis, others as a dot."""
     first = line[:1]
+    if first in (b"", b"\r", b"\n"):
+        return b" "
     return first if b" " <= first <= b"~" else b"."
 
 
