@@ -27,7 +27,7 @@ class _Base(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Term of the sender."""
 
 
-class VoteRequest(_Base, tag=1):
+class VoteRequest(_Base, frozen=True, tag=1):
     """Asks for a vote, or asks whether one would be given (pre-vote, thesis 9.6).
 
     In a pre-vote `term` is the term that the sender would campaign in; nobody's term changes by it.
@@ -40,7 +40,7 @@ class VoteRequest(_Base, tag=1):
     """The campaign was ordered by the leader itself; voters then ignore that they hear a leader (rule M3)."""
 
 
-class VoteResponse(_Base, tag=2):
+class VoteResponse(_Base, frozen=True, tag=2):
     """Answers a `VoteRequest`.
 
     A refusal carries the voter's own term, so that terms catch up (scenario 15); a granted pre-vote
@@ -53,7 +53,7 @@ class VoteResponse(_Base, tag=2):
     """Sender's wall clock (rule S6)."""
 
 
-class Append(_Base, tag=3):
+class Append(_Base, frozen=True, tag=3):
     """Entries for a follower; without entries, a probe of what its log holds."""
 
     prev_index: Number
@@ -67,7 +67,7 @@ class Append(_Base, tag=3):
     """Encoded entries (`raft/entry.py`), consecutive from `prev_index` + 1."""
 
 
-class AppendResponse(_Base, tag=4):
+class AppendResponse(_Base, frozen=True, tag=4):
     """What a follower has: verified against this leader **and** durable (rule W1)."""
 
     match: Number
@@ -84,7 +84,7 @@ class AppendResponse(_Base, tag=4):
     """Sender's wall clock (rule S6)."""
 
 
-class Heartbeat(_Base, tag=5):
+class Heartbeat(_Base, frozen=True, tag=5):
     """Keeps leadership and carries a read round; never held back by a full append window (rule R4)."""
 
     commit: Number
@@ -95,7 +95,7 @@ class Heartbeat(_Base, tag=5):
     """Last index that was sent to this follower before this message, lost or not."""
 
 
-class RoundAck(_Base, tag=6):
+class RoundAck(_Base, frozen=True, tag=6):
     """Confirms that the sender still followed this leader when it got `round` (rules R2, R4).
 
     It also repeats what the follower has, so that a lost append or a lost acknowledgement is noticed by
@@ -114,20 +114,20 @@ class RoundAck(_Base, tag=6):
     """Sender's wall clock (rule S6)."""
 
 
-class Propose(_Base, tag=7):
+class Propose(_Base, frozen=True, tag=7):
     """Payloads that a follower wants appended in exactly the term of this message (rule P1)."""
 
     payloads: tuple[bytes, ...]
 
 
-class ProposeRejected(_Base, tag=8):
+class ProposeRejected(_Base, frozen=True, tag=8):
     """A hint that the receiver of a `Propose` did not append it. Proves nothing (rule P1)."""
 
     busy: bool = False
     """True when it leads but its bound on uncommitted bytes is reached; False when it does not lead."""
 
 
-class ReadIndexRequest(_Base, tag=9):
+class ReadIndexRequest(_Base, frozen=True, tag=9):
     """A follower asks for an index at which it may serve linearizable reads (thesis 6.4)."""
 
     boot: Number
@@ -135,7 +135,7 @@ class ReadIndexRequest(_Base, tag=9):
     """(source, boot, counter) names the request and is never used again (rule R3)."""
 
 
-class ReadIndexResponse(_Base, tag=10):
+class ReadIndexResponse(_Base, frozen=True, tag=10):
     """Answers a `ReadIndexRequest` once leadership was confirmed."""
 
     boot: Number
@@ -145,7 +145,7 @@ class ReadIndexResponse(_Base, tag=10):
     """Leader's wall clock, for TTL answers (rule S6)."""
 
 
-class CommitAdvance(_Base, tag=11):
+class CommitAdvance(_Base, frozen=True, tag=11):
     """Tells the origin of an entry at once that the commit index moved (rule P7). Not answered."""
 
     commit: Number

@@ -44,7 +44,7 @@ class Node:
         self.durable_index: Index = 0
         self.configuration: Configuration = initial
         self.eligible = True
-        """False: neither votes, campaigns nor acknowledges anything as a voter (rule W5). The driver sets it."""
+        """False: neither votes, campaigns nor acknowledges as a voter (rule W5). The driver sets it."""
 
     def tick(self, wall_ms: int) -> None:
         """Let one tick pass."""

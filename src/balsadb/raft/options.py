@@ -49,7 +49,7 @@ class Options(msgspec.Struct, frozen=True):
         """Raise ValueError when the values make no sense together."""
         if not 0 < self.heartbeat_ticks < self.election_ticks:
             raise ValueError(
-                f"heartbeat_ticks {self.heartbeat_ticks} must be less than election_ticks {self.election_ticks}"
+                f"heartbeat_ticks {self.heartbeat_ticks} is not below election_ticks {self.election_ticks}"
             )
         for name in self.__struct_fields__:
             if getattr(self, name) < 1:
