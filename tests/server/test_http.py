@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from balsadb.errors import UsageError
-from balsadb.server.http import HttpServer
+from balsadb.server import http
 
 
 class Health:
@@ -22,20 +22,20 @@ class Health:
         return self.reason
 
 
-def with_server(test: Callable[[HttpServer, Health], Awaitable[None]]) -> None:
+def with_server(test: Callable[[int, Health], Awaitable[None]]) -> None:
     async def run() -> None:
         health = Health()
-        server = await HttpServer.start(health, "127.0.0.1", 0)
+        runner = await http.start(http.create_app(health), "127.0.0.1", 0)
         try:
-            await test(server, health)
+            await test(runner.addresses[0][1], health)
         finally:
-            await server.stop()
+            await http.stop(runner)
 
     asyncio.run(run())
 
 
-async def send(server: HttpServer, request: bytes) -> bytes:
-    reader, writer = await asyncio.open_connection(server.host, server.port)
+async def send(port: int, request: bytes) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(request)
     answer = await asyncio.wait_for(reader.read(), 5)
     writer.close()
@@ -43,25 +43,25 @@ async def send(server: HttpServer, request: bytes) -> bytes:
     return answer
 
 
-async def ask(server: HttpServer, path: str, method: str = "GET") -> tuple[int, str]:
+async def ask(port: int, path: str, method: str = "GET") -> tuple[int, str]:
     request = f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-    head, _, body = (await send(server, request.encode())).partition(b"\r\n\r\n")
+    head, _, body = (await send(port, request.encode())).partition(b"\r\n\r\n")
     return int(head.split(b" ")[1]), body.decode()
 
 
 def test_livez_says_ok_whether_ready_or_not():
-    async def test(server: HttpServer, health: Health) -> None:
+    async def test(port: int, health: Health) -> None:
         health.reason = "no leader is known"
-        assert await ask(server, "/livez") == (200, "ok")
+        assert await ask(port, "/livez") == (200, "ok")
 
     with_server(test)
 
 
 def test_readyz_says_ready_or_the_reason_why_not():
-    async def test(server: HttpServer, health: Health) -> None:
-        assert await ask(server, "/readyz") == (200, "ready")
+    async def test(port: int, health: Health) -> None:
+        assert await ask(port, "/readyz") == (200, "ready")
         health.reason = "no leader is known"
-        assert await ask(server, "/readyz") == (503, "no leader is known")
+        assert await ask(port, "/readyz") == (503, "no leader is known")
 
     with_server(test)
 
@@ -71,16 +71,16 @@ def test_readyz_says_ready_or_the_reason_why_not():
     ["/", "/livez/", "/livez/x", "/metrics", "/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "//livez"],
 )
 def test_everything_else_is_not_found(path):
-    async def test(server: HttpServer, health: Health) -> None:
-        assert await ask(server, path) == (404, "not found")
+    async def test(port: int, health: Health) -> None:
+        assert await ask(port, path) == (404, "not found")
 
     with_server(test)
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
 def test_only_reading_is_possible(method):
-    async def test(server: HttpServer, health: Health) -> None:
-        assert (await ask(server, "/livez", method))[0] == 404
+    async def test(port: int, health: Health) -> None:
+        assert (await ask(port, "/livez", method))[0] == 404
 
     with_server(test)
 
@@ -95,9 +95,9 @@ def test_only_reading_is_possible(method):
     ],
 )
 def test_nonsense_is_refused_and_the_server_goes_on(request_bytes):
-    async def test(server: HttpServer, health: Health) -> None:
-        assert b" 400 " in (await send(server, request_bytes)).split(b"\r\n")[0]
-        assert await ask(server, "/livez") == (200, "ok")
+    async def test(port: int, health: Health) -> None:
+        assert b" 400 " in (await send(port, request_bytes)).split(b"\r\n")[0]
+        assert await ask(port, "/livez") == (200, "ok")
 
     with_server(test)
 
@@ -106,7 +106,7 @@ def test_a_taken_port_is_refused_with_a_sentence_that_names_it():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(UsageError, match=f"127.0.0.1:{port} is already in use"):
-            asyncio.run(HttpServer.start(lambda: None, "127.0.0.1", port))
+            asyncio.run(http.start(http.create_app(lambda: None), "127.0.0.1", port))
 
 
 @pytest.mark.parametrize(
@@ -114,14 +114,15 @@ def test_a_taken_port_is_refused_with_a_sentence_that_names_it():
 )
 def test_an_impossible_address_is_refused_with_a_sentence(host, port):
     with pytest.raises(UsageError, match=f"can't listen for HTTP on {host}:{port}: .+"):
-        asyncio.run(HttpServer.start(lambda: None, host, port))
+        asyncio.run(http.start(http.create_app(lambda: None), host, port))
 
 
 def test_the_port_is_free_again_after_stop():
     async def run() -> None:
-        first = await HttpServer.start(lambda: None, "127.0.0.1", 0)
-        await first.stop()
-        second = await HttpServer.start(lambda: None, "127.0.0.1", first.port)
-        await second.stop()
+        first = await http.start(http.create_app(lambda: None), "127.0.0.1", 0)
+        port = first.addresses[0][1]
+        await http.stop(first)
+        second = await http.start(http.create_app(lambda: None), "127.0.0.1", port)
+        await http.stop(second)
 
     asyncio.run(run())

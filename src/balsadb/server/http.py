@@ -44,38 +44,32 @@ def create_app(ready: Readiness) -> web.Application:
     return app
 
 
-class HttpServer:
-    """The application listening on one address."""
+async def start(app: web.Application, host: str, port: int) -> web.AppRunner:
+    """Listen on `host:port` (port 0: any free one, see `runner.addresses`).
 
-    def __init__(self, runner: web.AppRunner, host: str, port: int) -> None:
-        self._runner = runner
-        self.host: Final = host
-        self.port: Final = port
-        """The port listened on; the one the system chose if 0 was asked for."""
+    Raises UsageError with a sentence when that can't be done.
+    """
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        handle_signals=False,
+        keepalive_timeout=KEEPALIVE_S,
+        max_line_size=LINE_BYTES_MAX,
+        max_field_size=LINE_BYTES_MAX,
+        shutdown_timeout=SHUTDOWN_S,
+    )
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port, backlog=BACKLOG).start()
+    except (OSError, OverflowError, UnicodeError) as error:
+        await runner.cleanup()
+        raise UsageError(_refusal(host, port, error)) from error
+    return runner
 
-    @classmethod
-    async def start(cls, ready: Readiness, host: str, port: int) -> HttpServer:
-        """Listen on `host:port`. Raises UsageError with a sentence when that can't be done."""
-        runner = web.AppRunner(
-            create_app(ready),
-            access_log=None,
-            handle_signals=False,
-            keepalive_timeout=KEEPALIVE_S,
-            max_line_size=LINE_BYTES_MAX,
-            max_field_size=LINE_BYTES_MAX,
-            shutdown_timeout=SHUTDOWN_S,
-        )
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, host, port, backlog=BACKLOG).start()
-        except (OSError, OverflowError, UnicodeError) as error:
-            await runner.cleanup()
-            raise UsageError(_refusal(host, port, error)) from error
-        return cls(runner, host, runner.addresses[0][1])
 
-    async def stop(self) -> None:
-        """Stop listening and close all connections."""
-        await self._runner.cleanup()
+async def stop(runner: web.AppRunner) -> None:
+    """Stop listening and close all connections."""
+    await runner.cleanup()
 
 
 def _refusal(host: str, port: int, error: Exception) -> str:

@@ -50,7 +50,7 @@ class FakeNode:
     def clients(self) -> Sequence[ClientState]:
         return self.connections
 
-    def all_keys(self) -> Iterable[bytes]:
+    def keys(self) -> Iterable[bytes]:
         return iter(self.data)
 
     def wall_ms(self) -> int:

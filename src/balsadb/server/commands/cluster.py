@@ -123,7 +123,7 @@ def _count_keys(client: ClientState, view: NodeView, argv: list[bytes]) -> Reply
         return NOT_AN_INTEGER
     if not 0 <= slot <= SLOT_LAST:
         return _BAD_SLOT
-    return _refuse_scan(argv[1], view) or sum(1 for key in view.all_keys() if key_slot(key) == slot)
+    return _refuse_scan(argv[1], view) or len(_keys_in(slot, view))
 
 
 def _get_keys(client: ClientState, view: NodeView, argv: list[bytes]) -> Reply:
@@ -135,7 +135,12 @@ def _get_keys(client: ClientState, view: NodeView, argv: list[bytes]) -> Reply:
     refusal = _refuse_scan(argv[1], view)
     if refusal is not None:
         return refusal
-    return sorted(key for key in view.all_keys() if key_slot(key) == slot)[:count]
+    return list(sorted(_keys_in(slot, view))[:count])
+
+
+def _keys_in(slot: int, view: NodeView) -> list[bytes]:
+    keys = view.keys()
+    return [key for key in keys if key_slot(key) == slot]
 
 
 def _refuse_scan(subcommand: bytes, view: NodeView) -> Refusal | None:

@@ -80,7 +80,7 @@ class NodeView(Protocol):
         """Return the open client connections."""
         ...
 
-    def all_keys(self) -> Iterable[bytes]:
+    def keys(self) -> Iterable[bytes]:
         """Iterate over the keys of the applied state. Used only while they are few, see `cluster.py`."""
         ...
 
