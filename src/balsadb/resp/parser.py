@@ -4,9 +4,9 @@ Two ways lead through a piece of input, and they agree by construction.
 
 * **The fast way** cuts the piece at every CRLF in one C call. At a command boundary the lines must then read
   `*3`, `$3`, `SET`, `$5`, `hello`, ...: a count that is in a table, and before each argument exactly the
-  header that an argument of its length has. Where that holds, the lines *are* the command; there is nothing else the
-  bytes could mean. Where it does not (an argument that contains CRLF, an inline command, a large value, the
-  unfinished end of the piece, nonsense) the fast way stops, having decided nothing.
+  header that an argument of its length has. Where that holds, the lines *are* the command; there is nothing
+  else the bytes could mean. Where it does not (an argument that contains CRLF, an inline command, a large
+  value, the unfinished end of the piece, nonsense) the fast way stops, having decided nothing.
 * **The exact way** reads header by header and argument by argument, keeps what is unfinished, and knows all
   of Redis' errors. It goes on from where the fast way stopped.
 
@@ -23,8 +23,7 @@ each byte that arrives is looked at a bounded number of times, however the strea
 
 from __future__ import annotations
 
-import re
-
+from balsadb.resp.header import CRLF_BYTES, HEADERS, LENGTHS, parse_number
 from balsadb.resp.inline import split_arguments
 
 ARGUMENTS_MAX = 65_536
@@ -38,29 +37,12 @@ LINE_BYTES_MAX = 64 * 1024
 
 _WINDOW_BYTES = 64 * 1024
 """The fast way cuts at most so much at once, so that 100,000 commands in one piece take linear time."""
-_HEADERS = [b"$%d" % length for length in range(4096)]
-"""The header of an argument, by its length. Longer arguments take the exact way, where copying dominates."""
-_LENGTHS = {header: length for length, header in enumerate(_HEADERS)}
-"""The same the other way round."""
 _COUNTS = {b"*%d" % count: count for count in range(1, 1025)}
 """The number of arguments, by the header of the command."""
 
-_NUMBER = re.compile(rb"0|-?[1-9][0-9]{0,18}")
-"""The only forms of a number that Redis takes; int() would also take `+5`, ` 5`, `05`, `-0` and `1_0`."""
-_INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
-
 _ASTERISK, _DOLLAR = 0x2A, 0x24
-_CRLF_BYTES = 2
 _ATTACKS = (b"post", b"host:")
 """First words of lines that a browser sends when it is tricked into talking to us (bad input 24)."""
-
-
-def _number(text: bytes) -> int | None:
-    """Read a decimal number as strictly as Redis; None when it is not one."""
-    if _NUMBER.fullmatch(text) is None:
-        return None
-    value = int(text)
-    return value if _INT64_MIN <= value <= _INT64_MAX else None
 
 
 class CommandParser:
@@ -97,7 +79,7 @@ class CommandParser:
         # The fast way looks at no limit: its tables and its window must lie within all of them.
         self._fast = (
             arguments_max >= len(_COUNTS)
-            and bulk_bytes_max >= len(_HEADERS)
+            and bulk_bytes_max >= len(HEADERS)
             and command_bytes_max >= _WINDOW_BYTES
         )
         self._at_boundary = self._fast
@@ -215,7 +197,7 @@ class CommandParser:
         return None, position
 
     def _begin_command(self, line: bytes) -> None:
-        count = _number(line[1:])
+        count = parse_number(line[1:])
         if count is None or count > self._arguments_max:
             self._fail(b"invalid multibulk length")
         elif count > 0:
@@ -234,9 +216,9 @@ class CommandParser:
             cut = data.find(b"\r\n", position, position + 8)
             if cut < 0:
                 break
-            length = _LENGTHS.get(data[position:cut], self._bulk_bytes_max + 1)
-            begin = cut + _CRLF_BYTES
-            after = begin + length + _CRLF_BYTES
+            length = LENGTHS.get(data[position:cut], self._bulk_bytes_max + 1)
+            begin = cut + CRLF_BYTES
+            after = begin + length + CRLF_BYTES
             size = self._size + length
             if after > end or length > self._bulk_bytes_max or size > self._command_bytes_max:
                 break
@@ -250,7 +232,7 @@ class CommandParser:
         if not line or line[0] != _DOLLAR:
             self._fail(b"expected '$', got '%b'" % _printable(line))
             return
-        length = _number(line[1:])
+        length = parse_number(line[1:])
         if length is None or not 0 <= length <= self._bulk_bytes_max:
             self._fail(b"invalid bulk length")
             return
@@ -259,7 +241,7 @@ class CommandParser:
             self._fail(b"invalid bulk length")
             return
         self._arguments_left -= 1
-        self._bulk_left = length + _CRLF_BYTES
+        self._bulk_left = length + CRLF_BYTES
 
     def _take_bulk(self, data: bytes, position: int) -> int:
         """Take what `data` has of the argument under way. Its CRLF is not looked at, as in Redis."""
@@ -274,10 +256,10 @@ class CommandParser:
         if self._held:
             held = self._held
             held += data[position:stop]
-            self._argv.append(bytes(memoryview(held)[:-_CRLF_BYTES]))
+            self._argv.append(bytes(memoryview(held)[:-CRLF_BYTES]))
             self._held = bytearray()
         else:
-            self._argv.append(data[position : stop - _CRLF_BYTES])
+            self._argv.append(data[position : stop - CRLF_BYTES])
         self._bulk_left = 0
         return stop
 
@@ -308,7 +290,7 @@ def _parse_lines(window: bytes, commands: list[list[bytes]]) -> int:
     """
     lines = window.split(b"\r\n")
     last = len(lines) - 1  # the line after the last CRLF: not complete
-    headers = _HEADERS
+    headers = HEADERS
     at = 0
     try:
         while at < last:
@@ -342,4 +324,4 @@ def _parse_lines(window: bytes, commands: list[list[bytes]]) -> int:
         pass  # a header that is not in the tables: the exact way knows what to do
     if at == last and not lines[last]:
         return len(window)
-    return sum(map(len, lines[:at])) + _CRLF_BYTES * at
+    return sum(map(len, lines[:at])) + CRLF_BYTES * at
