@@ -19,8 +19,8 @@ class Durability:
     """Writes made, in flight and done."""
 
     __slots__ = (
-        "_held",
         "_hard_state",
+        "_held",
         "_inflight_held",
         "_inflight_last",
         "_inflight_state",

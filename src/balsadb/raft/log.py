@@ -78,7 +78,9 @@ class Log:
                 f"recovered commit or applied index {self.commit_index} lies outside of the log "
                 f"({self.base_index + 1}..{self.last_index})"
             )
-        if self.entries and (self.entries[0].index != self.cache_first or self.cache_first <= self.base_index):
+        if self.entries and (
+            self.entries[0].index != self.cache_first or self.cache_first <= self.base_index
+        ):
             raise InvariantError(
                 f"recovered tail begins at {self.entries[0].index} and should begin at {self.cache_first}"
             )

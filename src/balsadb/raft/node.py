@@ -1,21 +1,46 @@
-"""One Raft node: the public face of the core."""
+"""One Raft node: the public face of the core.
+
+Inputs go in by method and change only memory. `ready` says what to do about them: what to write, what to
+send, what to apply, which reads are confirmed. The driver calls it when `has_ready` says so, and reports
+back with `persisted`, `applied` and `fetched`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from random import Random
+from typing import Any
 
+from balsadb.errors import InvariantError, ProtocolError
+from balsadb.raft import applying, election, following, reads, replication
+from balsadb.raft.core import Core
 from balsadb.raft.entry import Entry
-from balsadb.raft.messages import Message
+from balsadb.raft.log import Log
+from balsadb.raft.messages import (
+    Append,
+    AppendResponse,
+    CommitAdvance,
+    Heartbeat,
+    Message,
+    Propose,
+    ProposeRejected,
+    ReadIndexRequest,
+    ReadIndexResponse,
+    RoundAck,
+    VoteRequest,
+    VoteResponse,
+)
 from balsadb.raft.options import Options, Recovered
 from balsadb.raft.ready import Fetch, Ready
-from balsadb.raft.roles import Role
-from balsadb.raft.types import Configuration, EntryKind, Index, NodeId, Term
+from balsadb.raft.roles import Follower, Leader, Role
+from balsadb.raft.transitions import become_follower
+from balsadb.raft.types import NOBODY, Configuration, EntryKind, Index, Millis, NodeId, Term
 
 __all__ = ["Node", "Options", "Recovered", "Role"]
 
 
 class Node:
-    """A server's part in the consensus: inputs go in by method, what to do comes out of `ready`."""
+    """A server's part in the consensus."""
 
     def __init__(
         self,
@@ -24,7 +49,7 @@ class Node:
         recovered: Recovered,
         options: Options,
         random: Random,
-        wall_ms: int,
+        wall_ms: Millis,
         applied: Index = 0,
         boot: int = 0,
     ) -> None:
@@ -33,69 +58,269 @@ class Node:
         `initial` is the configuration before the first MEMBERSHIP entry; `applied` the index that the
         state machine has already applied; `boot` a number never used before by this node id (rule R3).
         """
-        self.id: NodeId = node_id
-        self.term: Term = 0
-        self.role = Role.FOLLOWER
-        self.leader: NodeId = 0
-        self.commit_index: Index = 0
-        self.applied_index: Index = 0
-        self.first_index: Index = 1
-        self.last_index: Index = 0
-        self.durable_index: Index = 0
-        self.configuration: Configuration = initial
-        self.eligible = True
-        """False: neither votes, campaigns nor acknowledges as a voter (rule W5). The driver sets it."""
+        self._core = Core(node_id, initial, recovered, options, random, wall_ms, applied, boot)
+        self._log = self._core.log
 
-    def tick(self, wall_ms: int) -> None:
-        """Let one tick pass."""
-        raise NotImplementedError
+    # ------------------------------------------------------------------- facts
 
-    def step(self, message: Message, wall_ms: int) -> None:
+    @property
+    def core(self) -> Core:
+        """The inside, for `invariants.py`, tests and status pages; never to be changed."""
+        return self._core
+
+    @property
+    def id(self) -> NodeId:
+        """This node."""
+        return self._core.id
+
+    @property
+    def term(self) -> Term:
+        """Latest term seen."""
+        return self._core.term
+
+    @property
+    def role(self) -> Role:
+        """Its role now."""
+        return self._core.state.role
+
+    @property
+    def leader(self) -> NodeId:
+        """Who leads the term as far as this node knows; `NOBODY` when it does not."""
+        return self._core.state.leader
+
+    @property
+    def log(self) -> Log:
+        """The log; not to be changed."""
+        return self._log
+
+    @property
+    def commit_index(self) -> Index:
+        """Everything up to here is committed."""
+        return self._log.commit_index
+
+    @property
+    def applied_index(self) -> Index:
+        """Everything up to here is applied."""
+        return self._log.applied_index
+
+    @property
+    def first_index(self) -> Index:
+        """First index present in the log."""
+        return self._log.first_index
+
+    @property
+    def last_index(self) -> Index:
+        """Last index of the log, durable or not."""
+        return self._log.last_index
+
+    @property
+    def durable_index(self) -> Index:
+        """Everything up to here is on this node's disk."""
+        return self._log.durable_index
+
+    @property
+    def configuration(self) -> Configuration:
+        """The configuration in force: the newest in the log, committed or not."""
+        return self._core.configuration
+
+    @property
+    def eligible(self) -> bool:
+        """False: neither votes, campaigns nor acknowledges as a voter (rule W5)."""
+        return self._core.eligible
+
+    @eligible.setter
+    def eligible(self, eligible: bool) -> None:
+        self._core.eligible = eligible
+
+    # ------------------------------------------------------------------ inputs
+
+    def tick(self, wall_ms: Millis) -> None:
+        """Let one tick pass. Deliver messages that have arrived before (rule B3)."""
+        core = self._core
+        core.wall_ms = wall_ms
+        core.now += 1
+        state = core.state
+        if isinstance(state, Leader):
+            replication.tick(core, state)
+            return
+        if isinstance(state, Follower) and state.reads_sent:
+            reads.retry_requests(core, state)
+        election.tick(core, state)
+
+    def step(self, message: Message, wall_ms: Millis) -> None:
         """Take a message from another node. Raises ProtocolError when it is malformed."""
-        raise NotImplementedError
+        core = self._core
+        core.wall_ms = wall_ms
+        handler = _HANDLERS[type(message)]
+        if message.target != core.id:
+            raise ProtocolError(f"node {core.id} got a message for node {message.target}")
+        if message.source in core.configuration.removed:
+            return  # rule M1: everybody is heard but who was removed
+        if message.term == core.term or _reconcile_term(core, message):
+            handler(core, message)
 
     def propose(self, payload: bytes, term: Term) -> bool:
-        """Propose a COMMANDS payload in exactly `term`.
+        """Propose a COMMANDS payload in exactly `term` (rule P1).
 
         True: appended here, or handed on to the leader of `term`. False: certainly neither.
         """
-        raise NotImplementedError
+        core = self._core
+        state = core.state
+        if term != core.term:
+            return False
+        if isinstance(state, Leader):
+            return replication.admit(core, state, payload, core.id)
+        if state.leader == NOBODY:
+            return False
+        core.outbox.append(Propose(core.id, state.leader, term, (payload,)))
+        return True
 
     def propose_entry(self, kind: EntryKind, payload: bytes) -> Index | None:
-        """As leader, append a CLOCK or MEMBERSHIP entry and return its index; None when refused."""
-        raise NotImplementedError
+        """As leader, append a CLOCK or MEMBERSHIP entry and return its index; None when refused.
+
+        A MEMBERSHIP entry is refused while another is uncommitted, and before the first own commit
+        (rule M2). Both kinds are exempt from the bound on uncommitted bytes (rule B1).
+        """
+        core = self._core
+        leader = core.state
+        if not isinstance(leader, Leader):
+            return None
+        if kind is EntryKind.MEMBERSHIP:
+            return replication.propose_membership(core, leader, payload)
+        if kind is not EntryKind.CLOCK:
+            raise InvariantError(f"entries of kind {kind.name} are not proposed this way")
+        return replication.append_own(core, leader, kind, payload).index
 
     def read_index(self, context: int) -> bool:
         """Ask for an index at which a linearizable read may be served.
 
         True: `context`, unique per call, will come back in `Ready.reads` or `Ready.dropped_reads`.
         """
-        raise NotImplementedError
+        return reads.read_index(self._core, context)
 
     def peer_lost(self, peer: NodeId) -> None:
         """Note that the last connection with `peer` closed (rule M3)."""
-        raise NotImplementedError
+        core = self._core
+        state = core.state
+        if isinstance(state, Leader):
+            replication.peer_changed(state, peer)
+        elif isinstance(state, Follower) and peer == state.leader != NOBODY:
+            election.leader_lost(core, state)
 
     def peer_up(self, peer: NodeId) -> None:
         """Note that a connection to `peer` is newly open: a leader probes it at once."""
-        raise NotImplementedError
+        state = self._core.state
+        if isinstance(state, Leader):
+            replication.peer_changed(state, peer)
+
+    # ----------------------------------------------------- the driver's reports
 
     def persisted(self, number: int) -> None:
         """Note that write `number` is on disk."""
-        raise NotImplementedError
+        core = self._core
+        for message in core.disk.persisted(number):
+            if message.target != core.id:
+                core.outbox.append(message)
+            elif isinstance(message, VoteResponse):
+                election.handle_vote_response(core, message)  # the candidate's vote for itself
+        state = core.state
+        if isinstance(state, Leader):
+            replication.durable_moved(core, state)
+        elif isinstance(state, Follower):
+            following.durable_moved(core, state)
 
     def applied(self, index: Index) -> None:
         """Note that the state machine has applied everything up to `index`."""
-        raise NotImplementedError
+        applying.applied(self._core, index)
 
     def fetched(self, fetch: Fetch, entries: tuple[Entry, ...]) -> None:
-        """Take entries that were read back from the WAL."""
-        raise NotImplementedError
+        """Take entries that were read back from the WAL: from `fetch.first` on, at least one."""
+        core = self._core
+        if fetch.reader == core.id:
+            applying.fetched(core, fetch, entries)
+        elif isinstance(core.state, Leader):
+            replication.fetched(core, core.state, fetch, entries)
+
+    # ------------------------------------------------------------------ output
 
     def has_ready(self, disk_idle: bool) -> bool:
         """Tell cheaply whether `ready` would return anything to do."""
-        raise NotImplementedError
+        core = self._core
+        if core.outbox or core.reads_ready or core.reads_dropped or core.fetches:
+            return True
+        state = core.state
+        if isinstance(state, Leader):
+            if state.dirty:
+                return True
+        elif isinstance(state, Follower) and following.owes(state) and core.may_acknowledge():
+            return True
+        if applying.has_work(core):
+            return True
+        return disk_idle and not core.disk.inflight and core.disk.dirty(core.term, core.vote)
 
     def ready(self, disk_idle: bool) -> Ready:
         """Return everything there is to do now. With `disk_idle` False no write is returned."""
-        raise NotImplementedError
+        core = self._core
+        state = core.state
+        if isinstance(state, Leader):
+            if state.dirty:
+                replication.flush(core, state)
+        elif isinstance(state, Follower) and following.owes(state) and core.may_acknowledge():
+            following.flush(core, state)
+        write = core.disk.next_write(core.term, core.vote) if disk_idle else None
+        committed = applying.take(core) if core.handed_index < core.log.commit_index else ()
+        ready = Ready(
+            write,
+            tuple(core.outbox),
+            committed,
+            tuple(core.reads_ready),
+            tuple(core.fetches),
+            tuple(core.reads_dropped),
+        )
+        core.outbox.clear()
+        core.reads_ready.clear()
+        core.fetches.clear()
+        core.reads_dropped.clear()
+        return ready
+
+
+def _ignore(core: Core, message: Message) -> None:
+    """Take a message that only ever carries its term, or a hint for which Raft has no use."""
+
+
+def _reconcile_term(core: Core, message: Message) -> bool:
+    """Move to the message's term, or answer that this node is past it; tell whether to go on with it.
+
+    Requests and answers about votes have their own rules for terms and always go on.
+    """
+    kind = type(message)
+    if kind is VoteRequest or kind is VoteResponse:
+        return True
+    if message.term > core.term:
+        # Only a leader sends these; its quorum entered the term long ago.
+        leads = kind is Append or kind is Heartbeat or kind is CommitAdvance
+        become_follower(core, message.term, message.source if leads else NOBODY)
+        return True
+    if kind is Append or kind is Heartbeat:
+        # A leader of the past learns here that its time is over and steps down. Without this answer a node
+        # in a later term, which refuses the leader, could be refused by everybody else for ever.
+        core.outbox.append(AppendResponse(core.id, message.source, core.term, 0, True))
+    elif kind is Propose:
+        core.outbox.append(ProposeRejected(core.id, message.source, core.term, False))
+    return False
+
+
+_HANDLERS: Mapping[type[Message], Callable[[Core, Any], None]] = {
+    VoteRequest: election.handle_vote_request,
+    VoteResponse: election.handle_vote_response,
+    Append: following.handle_append,
+    AppendResponse: replication.handle_append_response,
+    Heartbeat: following.handle_heartbeat,
+    RoundAck: replication.handle_round_ack,
+    Propose: replication.handle_propose,
+    ProposeRejected: _ignore,
+    ReadIndexRequest: reads.handle_request,
+    ReadIndexResponse: reads.handle_response,
+    CommitAdvance: following.handle_commit_advance,
+}
+"""Who handles what."""
