@@ -1,0 +1,168 @@
+"""Random runs: whatever the network, the disks and the processes do, nothing safe is ever violated.
+
+One seed is one run. The cluster checks all invariants after every step; see `raft_cluster.py`.
+"""
+
+from random import Random
+
+import msgspec
+import pytest
+from raft_cluster import FAST, Cluster, Server
+
+from balsadb.raft.node import Options
+
+TINY = msgspec.structs.replace(
+    FAST,
+    append_bytes_max=200,
+    inflight_messages_max=3,
+    inflight_bytes_max=500,
+    cache_bytes_max=1_500,
+    apply_bytes_max=300,
+    uncommitted_bytes_max=4_000,
+    origins_max=4,
+)
+
+
+class Chaos:
+    """One random run: actions drawn from a mix that is itself drawn (swarm testing)."""
+
+    def __init__(self, seed: int, options: Options) -> None:
+        self.random = random = Random(seed)
+        size = random.choice([1, 2, 3, 3, 3, 4, 5, 5])
+        learners = (size,) if size > 2 and random.random() < 0.2 else ()
+        self.cluster = Cluster(
+            size, seed=seed, options=options, learners=learners, tail=random.choice([0, 3, 1_000])
+        )
+        self.loss = random.choice([0, 0, 0.1, 0.3])
+        self.duplicate = random.choice([0, 0, 0.2, 0.5])
+        self.reorder = random.choice([0, 0, 0.3, 1])
+        self.weights = {
+            self.deliver: 60,
+            self.tick: random.choice([4, 8, 16]),
+            self.disk: random.choice([4, 20, 60]),
+            self.propose: random.choice([2, 10]),
+            self.read: random.choice([1, 8]),
+            self.crash: random.choice([0, 0.2, 1]),
+            self.restart: 1,
+            self.split: random.choice([0, 0.3]),
+            self.heal: 0.3,
+            self.connection: random.choice([0, 1]),
+        }
+
+    def any(self) -> Server | None:
+        running = self.cluster.running()
+        return self.random.choice(running) if running else None
+
+    def deliver(self) -> None:
+        network, random = self.cluster.network, self.random
+        for _ in range(min(len(network), random.randint(1, 4))):
+            position = random.randrange(len(network)) if random.random() < self.reorder else 0
+            message = network[position]
+            if random.random() >= self.duplicate:
+                del network[position]
+            if random.random() >= self.loss:
+                self.cluster.deliver(message)
+
+    def tick(self) -> None:
+        server = self.any()
+        if server is not None:
+            self.cluster.wall_ms += 3
+            server.up.tick(self.cluster.wall(server.id))
+            self.cluster.check(server)
+
+    def disk(self) -> None:
+        server = self.any()
+        if server is not None and server.writing is not None:
+            self.cluster.complete_write(server)
+        if server is not None and server.fetches:
+            self.cluster.complete_fetch(server)
+
+    def propose(self) -> None:
+        server = self.any()
+        if server is not None:
+            self.cluster.propose(server.id, self.random.randbytes(self.random.randint(0, 90)))
+
+    def read(self) -> None:
+        server = self.any()
+        if server is not None:
+            self.cluster.read(server.id)
+
+    def crash(self) -> None:
+        server = self.any()
+        if server is not None:
+            self.cluster.crash(server.id, write_survives=self.random.random() < 0.5)
+
+    def restart(self) -> None:
+        down = [server.id for server in self.cluster.servers.values() if server.node is None]
+        if down:
+            self.cluster.start(self.random.choice(down))
+
+    def split(self) -> None:
+        nodes = list(self.cluster.servers)
+        for one in nodes:
+            for other in nodes:
+                if one != other and self.random.random() < 0.4:
+                    self.cluster.cut(one, other, both=False)
+
+    def heal(self) -> None:
+        self.cluster.heal()
+
+    def connection(self) -> None:
+        server, other = self.any(), self.any()
+        if server is None or other is None or server is other:
+            return
+        if self.random.random() < 0.5:
+            server.up.peer_lost(other.id)
+        else:
+            server.up.peer_up(other.id)
+        self.cluster.check(server)
+
+    def run(self, steps: int) -> None:
+        cluster, random = self.cluster, self.random
+        cluster.slow_disks = set(cluster.servers)
+        actions, weights = list(self.weights), list(self.weights.values())
+        for action in random.choices(actions, weights, k=steps):
+            action()
+            server = self.any()
+            if server is not None and random.random() < 0.9:
+                cluster.pump(server)
+        cluster.oracle.log_matching(cluster.running())
+
+    def recover(self) -> None:
+        """Liveness: with everybody up and a kind network, a proposal and a read succeed everywhere."""
+        cluster = self.cluster
+        cluster.heal()
+        cluster.slow_disks.clear()
+        for server in cluster.servers.values():
+            if server.node is None:
+                cluster.start(server.id)
+            if server.writing is not None:
+                cluster.complete_write(server)
+            while server.fetches:
+                cluster.complete_fetch(server)
+        leader = cluster.await_leader()
+        before = len(cluster.oracle.committed)
+        cluster.tick(2 * cluster.options.election_ticks)
+        for node_id in cluster.servers:
+            while not cluster.propose(node_id, b"last"):
+                cluster.tick()
+        contexts = {node_id: cluster.read(node_id) for node_id in cluster.servers}
+        cluster.tick(6 * cluster.options.heartbeat_ticks)
+        assert len(cluster.oracle.committed) >= before + len(cluster.servers)
+        assert set(cluster.commits().values()) == {cluster.leader().last_index}
+        for node_id, context in contexts.items():
+            assert context is not None
+            assert cluster.read_result(node_id, context) is not None, f"read at {node_id} of {leader.id}"
+        cluster.oracle.log_matching(cluster.running())
+
+
+@pytest.mark.parametrize("block", range(20))
+def test_nothing_unsafe_happens_and_the_cluster_recovers(block):
+    for seed in range(block * 20, block * 20 + 20):
+        chaos = Chaos(seed, TINY if seed % 2 else FAST)
+        try:
+            chaos.run(600)
+            chaos.recover()
+        except Exception as error:
+            error.add_note(f"seed {seed}")
+            raise
