@@ -56,7 +56,7 @@ def test_every_argv_gets_exactly_one_reply(client, node, argvs, resp3):
     assert len(client.name) <= 1024
 
 
-def test_a_command_of_the_largest_size_is_quick(client, node):
+def test_commands_of_the_largest_size_are_answered(client, node):
     huge = b"x" * 8_000_000
     for name in HANDLERS:
         for argv in (

@@ -259,31 +259,42 @@ def test_redis_cli_works_interactively(servers, options):
     """At a terminal redis-cli first reads COMMAND DOCS, for its hints and its help."""
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(ours, (24, 80))
+    terminal = Terminal(ours)
     command = [tool("redis-cli"), "-p", str(servers[0].port), *options]
     with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, close_fds=True) as process:
         os.close(theirs)
         try:
-            assert "127.0.0.1:" in read_until(ours, "> ")
-            os.write(ours, b"help get\r")
-            assert "summary" in read_until(ours, "summary")
-            os.write(ours, b"ECHO still-here-A\r")
-            assert "still-here" in read_until(ours, '"still-here')
-            os.write(ours, b"quit\r")
+            # What is typed before a prompt is lost: redis-cli flushes its input when it shows one.
+            terminal.expect(f"127.0.0.1:{servers[0].port}> ")
+            terminal.type("help get")
+            terminal.expect("summary")
+            terminal.expect("> ")
+            terminal.type("ECHO here")
+            terminal.expect('"here"')
         finally:
             process.terminate()
             process.wait(10)
             os.close(ours)
 
 
-def read_until(terminal: int, text: str) -> str:
-    """Read from a terminal until `text` has come, for at most ten seconds."""
-    seen = ""
-    deadline = time.monotonic() + 10
-    while text not in seen and time.monotonic() < deadline:
-        if select.select([terminal], [], [], 0.1)[0]:
-            seen += os.read(terminal, 65_536).decode(errors="replace")
-    assert text in seen
-    return seen
+class Terminal:
+    """The user's end of a pseudo-terminal."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.unread = ""
+
+    def type(self, line: str) -> None:
+        os.write(self.fd, line.encode() + b"\r")
+
+    def expect(self, text: str) -> None:
+        """Read until `text` has come, for at most ten seconds, and forget everything up to it."""
+        deadline = time.monotonic() + 10
+        while text not in self.unread:
+            assert time.monotonic() < deadline, f"{text!r} did not come: {self.unread!r}"
+            if select.select([self.fd], [], [], 0.1)[0]:
+                self.unread += os.read(self.fd, 65_536).decode(errors="replace")
+        self.unread = self.unread.partition(text)[2]
 
 
 def test_redis_benchmark_runs(servers):

@@ -17,7 +17,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from balsadb.kv.reply import Refusal, Reply
+from balsadb.kv.refusals import unknown_command
+from balsadb.kv.reply import Reply
 from balsadb.server.commands import connection
 from balsadb.server.commands.client import CLIENT
 from balsadb.server.commands.client_state import ClientState
@@ -28,7 +29,7 @@ from balsadb.server.commands.info import info, role
 from balsadb.server.commands.raft import RAFT
 from balsadb.server.commands.subcommands import Handler
 from balsadb.server.commands.view import NodeStatus, NodeView
-from balsadb.server.commands.words import shown, word
+from balsadb.server.commands.words import word
 
 __all__ = ["HANDLERS", "ClientState", "NodeStatus", "NodeView", "run"]
 
@@ -59,5 +60,5 @@ def run(client: ClientState, view: NodeView, argv: list[bytes]) -> Reply:
     """Answer one command. Encode its reply only afterwards, because HELLO 3 changes how."""
     handler = _BY_NAME.get(argv[0]) or HANDLERS.get(word(argv[0]))
     if handler is None:
-        return Refusal(b"ERR unknown command '%b'" % shown(argv[0]))
+        return unknown_command(argv)
     return handler(client, view, argv)

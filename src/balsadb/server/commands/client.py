@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
+from balsadb.kv.refusals import SYNTAX_ERROR
 from balsadb.kv.reply import OK, Refusal, Reply
 from balsadb.server.commands.client_state import ClientState
 from balsadb.server.commands.subcommands import Family, Subcommand
 from balsadb.server.commands.view import NodeView
-from balsadb.server.commands.words import SYNTAX_ERROR, integer, is_plain, shown, word
+from balsadb.server.commands.words import integer, is_plain, shown, word
 
 NAME_BYTES_MAX: Final = 1024
 """Names are kept as long as the connection lives, so they have a bound."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from balsadb.kv.refusals import NOT_AN_INTEGER
 from balsadb.kv.reply import Mapping, Refusal, Reply
 from balsadb.kv.slots import key_slot
 from balsadb.raft.types import NOBODY
@@ -14,7 +15,7 @@ from balsadb.server.commands.client_state import ClientState
 from balsadb.server.commands.subcommands import Family, Subcommand
 from balsadb.server.commands.topology import SLOT_LAST, Site, head, ranked, redis_id, sites
 from balsadb.server.commands.view import NodeStatus, NodeView
-from balsadb.server.commands.words import NOT_AN_INTEGER, integer, shown
+from balsadb.server.commands.words import integer, shown
 
 SCANNED_KEYS_MAX: Final = 65_536
 """Keys are not sorted by slot, so counting those of one slot means looking at all: 20 ms for this many."""

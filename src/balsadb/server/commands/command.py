@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from balsadb.kv.refusals import SYNTAX_ERROR
 from balsadb.kv.reply import Mapping, NullArray, Refusal, Reply, Status
 from balsadb.kv.table import COMMANDS, Command, lookup
 from balsadb.server.commands.client import CLIENT
@@ -15,7 +16,7 @@ from balsadb.server.commands.glob import matches
 from balsadb.server.commands.raft import RAFT
 from balsadb.server.commands.subcommands import Family, Subcommand, fits
 from balsadb.server.commands.view import NodeView
-from balsadb.server.commands.words import SYNTAX_ERROR, WORD_BYTES_MAX, word
+from balsadb.server.commands.words import WORD_BYTES_MAX, word
 
 NAMES_MAX: Final = 1024
 """Names in one COMMAND INFO or DOCS. Each asks for a description, far longer than the name."""
@@ -59,7 +60,8 @@ def entry(command: Command) -> Reply:
 
 
 def _subcommand_entry(family: Family, subcommand: Subcommand) -> Reply:
-    name, flags = family.full_name(subcommand), [Status(b"loading"), Status(b"stale")]
+    name = family.full_name(subcommand)
+    flags: list[Reply] = [Status(b"loading"), Status(b"stale")]
     return [name, subcommand.arity, flags, 0, 0, 0, [Status(b"@slow")], [], [], []]
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping as AbstractMapping
 from typing import Final
 
+from balsadb.kv.refusals import wrong_arity
 from balsadb.kv.reply import OK, Mapping, Refusal, Reply
 from balsadb.server.commands.client_state import ClientState
 from balsadb.server.commands.glob import is_literal, matches
 from balsadb.server.commands.subcommands import Family, Subcommand
 from balsadb.server.commands.topology import split_address
 from balsadb.server.commands.view import NodeView
-from balsadb.server.commands.words import WORD_BYTES_MAX, shown, wrong_arity
+from balsadb.server.commands.words import WORD_BYTES_MAX, shown
 
 GLOBS_MAX: Final = 8
 """Patterns with special characters in one CONFIG GET. Plain names are looked up, and are not counted."""

@@ -9,13 +9,14 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias
 
+from balsadb.kv.refusals import wrong_arity
 from balsadb.kv.reply import Reply
 from balsadb.raft.types import NOBODY, NodeId
 from balsadb.server.commands.client_state import ClientState
 from balsadb.server.commands.connection import REDIS_MODE, REDIS_VERSION
 from balsadb.server.commands.topology import Site, head, sites, split_address
 from balsadb.server.commands.view import NodeStatus, NodeView
-from balsadb.server.commands.words import word, wrong_arity
+from balsadb.server.commands.words import word
 from balsadb.version import __version__
 
 Fields: TypeAlias = list[tuple[str, str | int]]

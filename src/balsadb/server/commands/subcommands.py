@@ -11,10 +11,11 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from balsadb.kv.refusals import wrong_arity
 from balsadb.kv.reply import Refusal, Reply, Status
 from balsadb.server.commands.client_state import ClientState
 from balsadb.server.commands.view import NodeView
-from balsadb.server.commands.words import shown, word, wrong_arity
+from balsadb.server.commands.words import shown, word
 
 Handler: TypeAlias = Callable[[ClientState, NodeView, list[bytes]], Reply]
 """Answers one command. Never raises, whatever the arguments; may change the client's state."""

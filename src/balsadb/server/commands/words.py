@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from balsadb.kv.reply import Refusal, Status
+from balsadb.kv.reply import Status
 
-SYNTAX_ERROR: Final = Refusal(b"ERR syntax error")
-NOT_AN_INTEGER: Final = Refusal(b"ERR value is not an integer or out of range")
 PONG: Final = Status(b"PONG")
 
 SHOWN_BYTES_MAX: Final = 128
@@ -30,11 +28,6 @@ def word(argument: bytes) -> bytes:
     if len(argument) > WORD_BYTES_MAX:
         return argument[: WORD_BYTES_MAX + 1]
     return argument.upper()
-
-
-def wrong_arity(command: bytes) -> Refusal:
-    """Return the refusal for a wrong number of arguments; a subcommand is named as `client|id`."""
-    return Refusal(b"ERR wrong number of arguments for '%b' command" % command)
 
 
 def integer(text: bytes) -> int | None:
