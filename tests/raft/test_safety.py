@@ -33,24 +33,28 @@ class Chaos:
         self.cluster = Cluster(
             size, seed=seed, options=options, learners=learners, tail=random.choice([0, 3, 1_000])
         )
+        self.paused: set[int] = set()
+        """Processes that are stopped and know nothing of it (scenario 17)."""
         self.loss = random.choice([0, 0, 0.1, 0.3])
         self.duplicate = random.choice([0, 0, 0.2, 0.5])
         self.reorder = random.choice([0, 0, 0.3, 1])
         self.weights = {
-            self.deliver: 60,
-            self.tick: random.choice([4, 8, 16]),
+            self.deliver: random.choice([40, 80, 120]),
+            self.tick: random.choice([10, 20, 40]),
             self.disk: random.choice([4, 20, 60]),
             self.propose: random.choice([2, 10]),
             self.read: random.choice([1, 8]),
-            self.crash: random.choice([0, 0.2, 1]),
-            self.restart: 1,
-            self.split: random.choice([0, 0.3]),
-            self.heal: 0.3,
+            self.crash: random.choice([0, 0.5, 1]),
+            self.restart: 3,
+            self.split: random.choice([0, 0.5, 1]),
+            self.heal: random.choice([1, 2]),
             self.connection: random.choice([0, 1]),
+            self.pause: random.choice([0, 0.5, 1]),
+            self.resume: 1,
         }
 
     def any(self) -> Server | None:
-        running = self.cluster.running()
+        running = [server for server in self.cluster.running() if server.id not in self.paused]
         return self.random.choice(running) if running else None
 
     def deliver(self) -> None:
@@ -58,17 +62,21 @@ class Chaos:
         for _ in range(min(len(network), random.randint(1, 4))):
             position = random.randrange(len(network)) if random.random() < self.reorder else 0
             message = network[position]
+            if message.target in self.paused:
+                continue
             if random.random() >= self.duplicate:
                 del network[position]
             if random.random() >= self.loss:
                 self.cluster.deliver(message)
 
     def tick(self) -> None:
-        server = self.any()
-        if server is not None:
-            self.cluster.wall_ms += 3
-            server.up.tick(self.cluster.wall(server.id))
-            self.cluster.check(server)
+        self.cluster.wall_ms += 10
+        for server in self.cluster.running():
+            if (
+                server.id not in self.paused and self.random.random() < 0.8
+            ):  # nobody's clock runs like another's
+                server.up.tick(self.cluster.wall(server.id))
+                self.cluster.check(server)
 
     def disk(self) -> None:
         server = self.any()
@@ -80,7 +88,8 @@ class Chaos:
     def propose(self) -> None:
         server = self.any()
         if server is not None:
-            self.cluster.propose(server.id, self.random.randbytes(self.random.randint(0, 90)))
+            for _ in range(self.random.randint(1, 3)):
+                self.cluster.propose(server.id, self.random.randbytes(self.random.randint(0, 90)))
 
     def read(self) -> None:
         server = self.any()
@@ -89,8 +98,13 @@ class Chaos:
 
     def crash(self) -> None:
         server = self.any()
-        if server is not None:
-            self.cluster.crash(server.id, write_survives=self.random.random() < 0.5)
+        if server is None:
+            return
+        self.cluster.crash(server.id, write_survives=self.random.random() < 0.5)
+        for other in self.cluster.running():
+            if self.random.random() < 0.7:  # its kernel closed its connections
+                other.up.peer_lost(server.id)
+                self.cluster.check(other)
 
     def restart(self) -> None:
         down = [server.id for server in self.cluster.servers.values() if server.node is None]
@@ -99,10 +113,19 @@ class Chaos:
 
     def split(self) -> None:
         nodes = list(self.cluster.servers)
-        for one in nodes:
-            for other in nodes:
-                if one != other and self.random.random() < 0.4:
-                    self.cluster.cut(one, other, both=False)
+        kind = self.random.random()
+        if kind < 0.3:
+            self.cluster.isolate(self.random.choice(nodes))
+        elif kind < 0.6 and self.cluster.leaders():
+            leader = self.cluster.leader()
+            self.cluster.isolate(leader.id)
+            for _ in range(self.random.randint(0, 3)):
+                self.cluster.propose(leader.id, b"from a leader that does not know yet")
+        else:
+            for one in nodes:
+                for other in nodes:
+                    if one != other and self.random.random() < 0.4:
+                        self.cluster.cut(one, other, both=False)
 
     def heal(self) -> None:
         self.cluster.heal()
@@ -117,10 +140,26 @@ class Chaos:
             server.up.peer_up(other.id)
         self.cluster.check(server)
 
+    def pause(self) -> None:
+        leaders = self.cluster.leaders()
+        if leaders and len(self.paused) < 2:
+            self.paused.add(self.random.choice(leaders).id)
+
+    def resume(self) -> None:
+        for node_id in sorted(self.paused):
+            if self.cluster.servers[node_id].node is not None:
+                self.cluster.read(node_id)  # before it has heard anything
+                self.cluster.pump(self.cluster.servers[node_id])
+        self.paused.clear()
+
     def run(self, steps: int) -> None:
         cluster, random = self.cluster, self.random
         cluster.slow_disks = set(cluster.servers)
         actions, weights = list(self.weights), list(self.weights.values())
+        if random.random() < 0.8:
+            cluster.slow_disks.clear()
+            cluster.await_leader()
+            cluster.slow_disks = set(cluster.servers)
         for action in random.choices(actions, weights, k=steps):
             action()
             server = self.any()
@@ -161,7 +200,7 @@ def test_nothing_unsafe_happens_and_the_cluster_recovers(block):
     for seed in range(block * 20, block * 20 + 20):
         chaos = Chaos(seed, TINY if seed % 2 else FAST)
         try:
-            chaos.run(600)
+            chaos.run(1000)
             chaos.recover()
         except Exception as error:
             error.add_note(f"seed {seed}")
