@@ -1,0 +1,80 @@
+"""Strings that hold a 64-bit integer: count up and down."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from balsadb.kv.command import Command, Handler, Kind
+from balsadb.kv.commands.numbers import INTEGER_MAX, INTEGER_MIN, integer
+from balsadb.kv.keyspace import Keyspace
+from balsadb.kv.refusals import DECREMENT_OVERFLOW, NOT_AN_INTEGER, OVERFLOW
+from balsadb.kv.reply import Reply
+
+
+def incr(space: Keyspace, argv: list[bytes]) -> Reply:
+    """INCR key."""
+    return _add(space, argv[1], 1)
+
+
+def decr(space: Keyspace, argv: list[bytes]) -> Reply:
+    """DECR key."""
+    return _add(space, argv[1], -1)
+
+
+def incrby(space: Keyspace, argv: list[bytes]) -> Reply:
+    """INCRBY key increment."""
+    amount = integer(argv[2])
+    return NOT_AN_INTEGER if amount is None else _add(space, argv[1], amount)
+
+
+def decrby(space: Keyspace, argv: list[bytes]) -> Reply:
+    """DECRBY key decrement."""
+    amount = integer(argv[2])
+    if amount is None:
+        return NOT_AN_INTEGER
+    if amount == INTEGER_MIN:  # it has no positive counterpart in 64 bits
+        return DECREMENT_OVERFLOW
+    return _add(space, argv[1], -amount)
+
+
+def _add(space: Keyspace, key: bytes, amount: int) -> Reply:
+    text = space.value(key)
+    value = 0 if text is None else integer(text)
+    if value is None:
+        return NOT_AN_INTEGER
+    value += amount
+    if not INTEGER_MIN <= value <= INTEGER_MAX:
+        return OVERFLOW
+    refusal = space.write(key, b"%d" % value)
+    return value if refusal is None else refusal
+
+
+def _counter(
+    name: bytes, handler: Handler, summary: bytes, *, amount: bytes = b"", since: bytes = b"1.0.0"
+) -> Command:
+    return Command(
+        name=name,
+        arity=3 if amount else 2,
+        flags=(b"write", b"denyoom", b"fast"),
+        first_key=1,
+        last_key=1,
+        step=1,
+        kind=Kind.WRITE,
+        handler=handler,
+        summary=summary,
+        group=b"string",
+        since=since,
+        categories=(b"write", b"string", b"fast"),
+        key_access=(b"RW", b"access", b"update"),
+        syntax=b"key " + amount if amount else b"key",
+    )
+
+
+COMMANDS: Final = (
+    _counter(b"INCR", incr, b"Add 1 to the integer of a key, which is 0 when absent, and return it"),
+    _counter(b"INCRBY", incrby, b"Add a number to the integer of a key and return it", amount=b"increment"),
+    _counter(b"DECR", decr, b"Subtract 1 from the integer of a key, which is 0 when absent, and return it"),
+    _counter(
+        b"DECRBY", decrby, b"Subtract a number from the integer of a key and return it", amount=b"decrement"
+    ),
+)

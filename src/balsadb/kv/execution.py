@@ -1,0 +1,213 @@
+"""Running argument vectors against a keyspace: one, a batch with its local slots, a transaction.
+
+Everything here is total: whatever a payload of a known version holds, each command of it gets a reply, and a
+command that can't run changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, TypeAlias
+
+from balsadb.kv.batch import EXEC
+from balsadb.kv.command import Command, Handler, Kind
+from balsadb.kv.commands.numbers import integer
+from balsadb.kv.keyspace import Keyspace
+from balsadb.kv.limits import CHANGE_BYTES_MAX, REPLY_BYTES_MAX
+from balsadb.kv.refusals import (
+    BAD_TRANSACTION,
+    NOT_A_READ,
+    NOT_IN_TRANSACTION,
+    NOT_LOGGED,
+    OVER_BUDGET,
+    REPLY_TOO_LONG,
+    TRANSACTION_TOO_LARGE,
+    unknown_command,
+    wrong_arity,
+)
+from balsadb.kv.reply import Refusal, Reply
+from balsadb.kv.store import OverlayStore
+from balsadb.kv.table import COMMANDS, lookup
+
+_Runner: TypeAlias = tuple[Handler, int, int]
+"""A handler with the least and the greatest number of words that it takes."""
+
+_ANY_COUNT: Final = 2**62
+_EXHAUSTED: Final = CHANGE_BYTES_MAX + 1
+"""Value of `Keyspace.spent` from the first command on that found the entry's budget used up."""
+
+
+def _runners(*kinds: Kind) -> dict[bytes, _Runner]:
+    """Return the ways to run commands, by their names in upper and in lower case."""
+    found: dict[bytes, _Runner] = {}
+    for command in COMMANDS.values():
+        if command.kind in kinds and command.handler is not None:
+            most = command.arity if command.arity > 0 else _ANY_COUNT
+            runner = (command.handler, abs(command.arity), most)
+            found[command.name] = found[command.name.lower()] = runner
+    return found
+
+
+LOGGED: Final = _runners(Kind.READ, Kind.WRITE)
+"""What may run from the log."""
+READS: Final = _runners(Kind.READ)
+"""What may run between entries."""
+
+
+def run_batch(
+    space: Keyspace, commands: Sequence[list[bytes]], reads: Sequence[tuple[int, list[bytes]]]
+) -> list[Reply]:
+    """Run the commands of one entry, and between them the reads that ride along (rule P6).
+
+    Each transaction gives one reply. A read stands before the command whose position it names, or after the
+    transaction that this command is a part of.
+    """
+    space.spent = 0
+    replies: list[Reply] = []
+    position = 0
+    for slot, argv in reads:
+        position = _run(space, commands, position, min(slot, len(commands)), replies)
+        replies.append(run_read(space, argv))
+    _run(space, commands, position, len(commands), replies)
+    return replies
+
+
+def _run(
+    space: Keyspace, commands: Sequence[list[bytes]], position: int, stop: int, replies: list[Reply]
+) -> int:
+    """Run the commands from `position` to before `stop`; return where to go on."""
+    find = LOGGED.get
+    while position < stop:
+        argv = commands[position]
+        runner = find(argv[0]) if argv else None
+        if runner is not None and runner[1] <= len(argv) <= runner[2] and space.spent <= CHANGE_BYTES_MAX:
+            space.position = position
+            reply = runner[0](space, argv)
+            if reply is OVER_BUDGET:
+                # What follows must not overtake a refused command, so it is refused too (rule S5).
+                space.spent = _EXHAUSTED
+        elif argv and argv[0] == EXEC:
+            count = _count(argv, len(commands) - position - 1)
+            reply = _run_transaction(space, commands, position, count)
+            position += len(commands) if count is None else count
+        elif space.spent > CHANGE_BYTES_MAX:
+            reply = OVER_BUDGET
+        else:
+            reply = _run_oddly_written(space, argv, position)
+        replies.append(reply)
+        position += 1
+    return position
+
+
+def _run_oddly_written(space: Keyspace, argv: list[bytes], position: int) -> Reply:
+    """Run a command whose name is in mixed case, or refuse one that does not fit the table."""
+    command = _fitting(argv)
+    if isinstance(command, Refusal):
+        return command
+    if command.handler is None:
+        return NOT_LOGGED
+    space.position = position
+    reply = command.handler(space, argv)
+    if reply is OVER_BUDGET:
+        space.spent = _EXHAUSTED
+    return reply
+
+
+def _fitting(argv: list[bytes]) -> Command | Refusal:
+    """Return the command of an argument vector, or the refusal when there is none or its arity is wrong."""
+    command = lookup(argv[0]) if argv else None
+    if command is None:
+        return unknown_command(argv)
+    return command if command.check_arity(len(argv)) else wrong_arity(command.name)
+
+
+# ---------------------------------------------------------------- transactions
+
+
+def _count(header: list[bytes], available: int) -> int | None:
+    """Return how many commands a transaction's header announces, or None for nonsense."""
+    count = integer(header[1]) if len(header) == 2 else None
+    return count if count is not None and 0 <= count <= available else None
+
+
+def _run_transaction(
+    space: Keyspace, commands: Sequence[list[bytes]], position: int, count: int | None
+) -> Reply:
+    """Run the transaction whose header is at `position`. All its changes are made, or none.
+
+    As in Redis, a command that fails does not stop the others. Refused as a whole, without any change, is one
+    that is malformed, whose answer would be too long, or that the entry has no room for (rule S5).
+    """
+    if count is None:
+        return BAD_TRANSACTION  # together with everything behind it: nobody knows what belongs to it
+    if space.spent > CHANGE_BYTES_MAX:
+        return OVER_BUDGET
+    changes = OverlayStore(space.records)
+    inner = Keyspace(changes, space.digests)
+    inner.index = space.index
+    replies: list[Reply] = []
+    size = 0
+    for inner.position in range(position + 1, position + 1 + count):
+        reply = _run_inside(inner, commands[inner.position])
+        if reply is OVER_BUDGET:
+            space.spent = _EXHAUSTED  # the work was done, though in vain
+            return TRANSACTION_TOO_LARGE
+        size += _size(reply)
+        if size > REPLY_BYTES_MAX:
+            space.spent += inner.spent
+            return REPLY_TOO_LONG
+        replies.append(reply)
+    space.spent += inner.spent
+    if space.spent > CHANGE_BYTES_MAX:
+        return OVER_BUDGET
+    changes.merge()
+    return replies
+
+
+def _run_inside(space: Keyspace, argv: list[bytes]) -> Reply:
+    """Run one command of a transaction."""
+    command = _fitting(argv)
+    if isinstance(command, Refusal):
+        return command
+    # What one node alone knows must not get into the log (rule S4), and nothing nests.
+    if command.handler is None or b"no_multi" in command.flags:
+        return NOT_IN_TRANSACTION
+    return command.handler(space, argv)
+
+
+def _size(reply: Reply) -> int:
+    """Return about how many bytes of values a command's reply has."""
+    if isinstance(reply, bytes):
+        return len(reply)
+    return sum(len(item) for item in reply if isinstance(item, bytes)) if isinstance(reply, list) else 0
+
+
+# ----------------------------------------------------------------------- reads
+
+
+def run_read(space: Keyspace, argv: list[bytes]) -> Reply:
+    """Run one command that changes nothing."""
+    runner = READS.get(argv[0]) if argv else None
+    if runner is not None and runner[1] <= len(argv) <= runner[2]:
+        return runner[0](space, argv)
+    command = _fitting(argv)
+    if isinstance(command, Refusal):
+        return command
+    if command.kind is not Kind.READ or command.handler is None:
+        return NOT_A_READ
+    return command.handler(space, argv)
+
+
+def run_read_transaction(space: Keyspace, commands: Sequence[list[bytes]]) -> Reply:
+    """Run a transaction that changes nothing."""
+    replies: list[Reply] = []
+    size = 0
+    for argv in commands:
+        command = lookup(argv[0]) if argv else None
+        refused = command is not None and b"no_multi" in command.flags
+        reply = NOT_IN_TRANSACTION if refused else run_read(space, argv)
+        size += _size(reply)
+        if size > REPLY_BYTES_MAX:
+            return REPLY_TOO_LONG
+        replies.append(reply)
+    return replies

@@ -1,0 +1,24 @@
+"""Every bound that `apply` looks at.
+
+These are constants of the format level: all replicas of a cluster must agree on them, so none is an option
+of a node (rule S4). Changing one needs a new format level.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+KEY_BYTES_MAX: Final = 64 * 1024
+"""Length of a key. Longer ones can't be written; reading one finds nothing."""
+VALUE_BYTES_MAX: Final = 8 * 1024 * 1024
+"""Length of a value, however it came about."""
+CHANGE_BYTES_MAX: Final = 64 * 1024 * 1024
+"""Keys and values that one log entry may write; commands past it are told to try again (rule S5)."""
+REPLY_BYTES_MAX: Final = 64 * 1024 * 1024
+"""Bytes of all values in the one reply of a command or transaction; past it the command is refused."""
+DIGESTS_KEPT: Final = 16
+"""Digests that can still be asked for by their index (rule S8)."""
+SHOWN_BYTES_MAX: Final = 128
+"""How much of a client's own words an error text repeats, as in Redis."""
+NAME_BYTES_MAX: Final = 32
+"""No command's name is longer, so longer words are not worth a change of case."""

@@ -1,0 +1,176 @@
+"""The replicated state machine: entries in log order in, replies out.
+
+`apply_*` is a function of (state, entry) and of nothing else: no clock, no randomness, no setting of a node,
+no order of an unordered set (rule S4). Two machines that applied the same entries hold the same state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import msgspec
+
+from balsadb.errors import InvariantError
+from balsadb.kv.batch import Batch, decode_batch
+from balsadb.kv.digests import Digests, hash_state
+from balsadb.kv.execution import READS, run_batch, run_read, run_read_transaction
+from balsadb.kv.keyspace import Keyspace
+from balsadb.kv.reply import Reply
+from balsadb.kv.store import MemoryStore, Store
+
+
+class Origin(msgspec.Struct, frozen=True, gc=False):
+    """How far the batches of one node have run (rule P2)."""
+
+    boot: int = 0
+    """The newest boot of the node of which a batch ran."""
+    last: int = 0
+    """Sequence of the last batch that ran, within that boot."""
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What became of one payload."""
+
+    node: int
+    """Its origin; 0 when the payload was malformed."""
+    boot: int
+    sequence: int
+    ran: bool
+    """False when it was skipped without effect: a duplicate, out of order, malformed, of a non-member."""
+    replies: list[Reply]
+    """One for each command, transaction and local slot, in order; empty when it did not run."""
+
+
+_MALFORMED = Outcome(0, 0, 0, False, [])
+_NEVER_RAN = Origin()
+
+
+class StateMachine:
+    """All replicated state, and the only ways to change it."""
+
+    def __init__(self, members: Iterable[int], store: Store | None = None) -> None:
+        """Begin empty, with the initial members of the cluster (rule P5)."""
+        self.applied_index = 0
+        """Log index of the last entry applied; 0 before the first."""
+        self.applied_term = 0
+        """Term of that entry."""
+        self.log_time_ms = 0
+        """The database's clock: the greatest time stamp of any entry applied; never decreases."""
+        self.origins: dict[int, Origin] = {}
+        """By node id; a node without a row has had no batch run."""
+        self.members: frozenset[int] = frozenset(members)
+        """Voters and learners of the configuration in force."""
+        self.configuration = b""
+        """That configuration as its entry carried it; empty before the first MEMBERSHIP entry."""
+        self.alarms = 0
+        """Malformed payloads met. Not part of the state: it counts what this process saw."""
+        self._store: Store = MemoryStore() if store is None else store
+        self._digests = Digests()
+        self._space = Keyspace(self._store, self._digests)
+
+    def __len__(self) -> int:
+        """Return the number of keys."""
+        return len(self._store)
+
+    def keys(self) -> Iterator[bytes]:
+        """Yield all keys in no particular order."""
+        return iter(self._store)
+
+    # ----------------------------------------------------------------- entries
+
+    def apply_commands(
+        self,
+        index: int,
+        term: int,
+        time_ms: int,
+        payload: bytes,
+        reads: Sequence[tuple[int, list[bytes]]] = (),
+    ) -> Outcome:
+        """Apply a COMMANDS entry, whatever its payload holds.
+
+        `reads` are local slots (rule P6): (position in the flat batch, argument vector), ascending. They run
+        right before the command at their position, or at the end, and change nothing; so they may differ
+        between replicas. Raises UnknownFormat when this version can't read the payload.
+        """
+        batch = decode_batch(payload)
+        self._advance(index, term, time_ms)
+        if batch is None:
+            self.alarms += 1  # a deterministic no-op: stopping would stop every replica (rule S4)
+            return _MALFORMED
+        if not self._admit(batch):
+            return Outcome(batch.node, batch.boot, batch.sequence, False, [])
+        self._space.index = index
+        replies = run_batch(self._space, batch.commands, reads)
+        if self._digests.wanted:
+            self._digests.fulfil(index, self.digest())
+        return Outcome(batch.node, batch.boot, batch.sequence, True, replies)
+
+    def apply_empty(self, index: int, term: int, time_ms: int) -> None:
+        """Apply a NOOP or CLOCK entry."""
+        self._advance(index, term, time_ms)
+
+    def apply_membership(
+        self,
+        index: int,
+        term: int,
+        time_ms: int,
+        members: tuple[int, ...],
+        removed: tuple[int, ...],
+        payload: bytes,
+    ) -> None:
+        """Apply a MEMBERSHIP entry: `members` vote or learn from here on, `removed` never come back."""
+        self._advance(index, term, time_ms)
+        self.members = frozenset(members)
+        self.configuration = payload
+        for node in removed:
+            self.origins.pop(node, None)  # rule P5
+
+    def _advance(self, index: int, term: int, time_ms: int) -> None:
+        if index != self.applied_index + 1 or term < self.applied_term:
+            raise InvariantError(
+                f"entry {index} of term {term} was to be applied after entry {self.applied_index} of term "
+                f"{self.applied_term}"
+            )
+        self.applied_index = index
+        self.applied_term = term
+        if time_ms > self.log_time_ms:
+            self.log_time_ms = time_ms
+
+    def _admit(self, batch: Batch) -> bool:
+        """Note a batch and tell whether to run it: in its origin's order, each once (rule P2)."""
+        if batch.node not in self.members:
+            return False  # rule P5
+        origin = self.origins.get(batch.node, _NEVER_RAN)
+        follows = batch.boot == origin.boot and batch.sequence == origin.last + 1
+        begins = batch.boot > origin.boot and batch.sequence == 1
+        if not (follows or begins):
+            return False
+        self.origins[batch.node] = Origin(batch.boot, batch.sequence)
+        return True
+
+    # ------------------------------------------------------------------- reads
+
+    def read(self, argv: list[bytes]) -> Reply:
+        """Answer a READ command from the state as it is."""
+        runner = READS.get(argv[0]) if argv else None
+        if runner is not None and runner[1] <= len(argv) <= runner[2]:
+            return runner[0](self._space, argv)
+        return run_read(self._space, argv)
+
+    def read_transaction(self, commands: Sequence[list[bytes]]) -> Reply:
+        """Answer an EXEC of reads alone."""
+        return run_read_transaction(self._space, commands)
+
+    def digest(self) -> bytes:
+        """Return the hex digest of all replicated state."""
+        header = (
+            self.applied_index,
+            self.applied_term,
+            self.log_time_ms,
+            sorted(self.members),
+            self.configuration,
+            sorted((node, origin.boot, origin.last) for node, origin in self.origins.items()),
+            list(self._digests.kept.items()),
+            len(self._store),
+        )
+        return hash_state(header, self._store.sorted_items())
