@@ -6,11 +6,11 @@ import hiredis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from balsadb.kv.table import COMMANDS
 from balsadb.resp.encode import encode_reply
 from balsadb.server.commands import HANDLERS, run
-from balsadb.server.commands.command import _FAMILIES
 
-FAMILY_WORDS = sorted({name for family in _FAMILIES.values() for name in family.subcommands})
+FAMILY_WORDS = sorted({sub.name for command in COMMANDS.values() for sub in command.subcommands})
 OPTION_WORDS = [
     b"AUTH",
     b"SETNAME",

@@ -10,46 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from balsadb.server.commands.glob import PATTERN_BYTES_MAX, is_literal, matches
-from balsadb.server.commands.words import integer, is_plain, shown, word
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        (b"0", 0),
-        (b"7", 7),
-        (b"-7", -7),
-        (b"9223372036854775807", 2**63 - 1),
-        (b"-9223372036854775808", -(2**63)),
-    ],
-)
-def test_an_integer_is_read_in_its_canonical_form(text, value):
-    assert integer(text) == value
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        *(
-            b"",
-            b"-",
-            b"+5",
-            b"05",
-            b" 5",
-            b"5 ",
-            b"1_0",
-            b"0x10",
-            b"-0",
-            b"1e3",
-            b"--5",
-            b"5\n",
-            "٣".encode(),
-        ),
-        *(b"9223372036854775808", b"-9223372036854775809", b"9" * 5000),
-    ],
-)
-def test_any_other_form_is_no_integer(text):
-    assert integer(text) is None
+from balsadb.server.commands.words import is_plain, shown, word
 
 
 @given(st.binary(max_size=300))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
+from balsadb.kv.commands.numbers import integer
 from balsadb.kv.refusals import SYNTAX_ERROR
 from balsadb.kv.reply import OK, Refusal, Reply
 from balsadb.server.commands.client_state import ClientState
-from balsadb.server.commands.subcommands import Family, Subcommand
+from balsadb.server.commands.subcommands import Family
 from balsadb.server.commands.view import NodeView
-from balsadb.server.commands.words import integer, is_plain, shown, word
+from balsadb.server.commands.words import is_plain, shown, word
 
 NAME_BYTES_MAX: Final = 1024
 """Names are kept as long as the connection lives, so they have a bound."""
@@ -149,27 +150,15 @@ def _reply(client: ClientState, view: NodeView, argv: list[bytes]) -> Reply:
 
 CLIENT: Final = Family(
     b"CLIENT",
-    [
-        Subcommand(b"GETNAME", 2, _get_name, b"", b"Return the name of the current connection."),
-        Subcommand(b"ID", 2, _id, b"", b"Return the ID of the current connection."),
-        Subcommand(b"INFO", 2, _info, b"", b"Return information about the current connection."),
-        Subcommand(
-            b"LIST",
-            -2,
-            _list,
-            b"[TYPE (NORMAL|MASTER|REPLICA|PUBSUB)] | [ID <id> [<id> ...]]",
-            b"Return information about client connections.",
-        ),
-        Subcommand(b"NO-EVICT", 3, _no_evict, b"(ON|OFF)", b"Accepted; this server evicts no clients."),
-        Subcommand(b"NO-TOUCH", 3, _no_touch, b"(ON|OFF)", b"Accepted; keys carry no access times."),
-        Subcommand(b"REPLY", 3, _reply, b"ON", b"Accepted; replies can't be switched off."),
-        Subcommand(
-            b"SETINFO",
-            4,
-            _set_info,
-            b"(LIB-NAME|LIB-VER) <value>",
-            b"Tell the name or version of the client library.",
-        ),
-        Subcommand(b"SETNAME", 3, _set_name, b"<name>", b"Give the current connection a name."),
-    ],
+    {
+        b"GETNAME": _get_name,
+        b"ID": _id,
+        b"INFO": _info,
+        b"LIST": _list,
+        b"NO-EVICT": _no_evict,
+        b"NO-TOUCH": _no_touch,
+        b"REPLY": _reply,
+        b"SETINFO": _set_info,
+        b"SETNAME": _set_name,
+    },
 )

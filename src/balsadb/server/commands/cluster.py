@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from typing import Final
 
+from balsadb.kv.commands.numbers import integer
 from balsadb.kv.refusals import NOT_AN_INTEGER
 from balsadb.kv.reply import Mapping, Refusal, Reply
 from balsadb.kv.slots import key_slot
 from balsadb.raft.types import NOBODY
 from balsadb.server.commands.client_state import ClientState
-from balsadb.server.commands.subcommands import Family, Subcommand
+from balsadb.server.commands.subcommands import Family
 from balsadb.server.commands.topology import SLOT_LAST, Site, head, ranked, redis_id, sites
 from balsadb.server.commands.view import NodeStatus, NodeView
-from balsadb.server.commands.words import integer, shown
+from balsadb.server.commands.words import shown
 
 SCANNED_KEYS_MAX: Final = 65_536
 """Keys are not sorted by slot, so counting those of one slot means looking at all: 20 ms for this many."""
@@ -159,23 +160,17 @@ def _unknown_node(name: bytes) -> Refusal:
 
 CLUSTER: Final = Family(
     b"CLUSTER",
-    [
-        Subcommand(
-            b"COUNT-FAILURE-REPORTS",
-            3,
-            _count_failure_reports,
-            b"<node-id>",
-            b"Return 0: nodes do not report each other.",
-        ),
-        Subcommand(b"COUNTKEYSINSLOT", 3, _count_keys, b"<slot>", b"Return the number of keys in <slot>."),
-        Subcommand(b"GETKEYSINSLOT", 4, _get_keys, b"<slot> <count>", b"Return names of keys in <slot>."),
-        Subcommand(b"INFO", 2, _info, b"", b"Return information about the cluster."),
-        Subcommand(b"KEYSLOT", 3, _key_slot, b"<key>", b"Return the hash slot of <key>."),
-        Subcommand(b"MYID", 2, _my_id, b"", b"Return this node's id."),
-        Subcommand(b"NODES", 2, _nodes, b"", b"Return the members, one line each."),
-        Subcommand(b"REPLICAS", 3, _replicas, b"<node-id>", b"Return the followers of the leader."),
-        Subcommand(b"SHARDS", 2, _shards, b"", b"Return the one shard and its members, the leader first."),
-        Subcommand(b"SLAVES", 3, _replicas, b"<node-id>", b"The old name of REPLICAS."),
-        Subcommand(b"SLOTS", 2, _slots, b"", b"Return the one slot range and its members, the leader first."),
-    ],
+    {
+        b"COUNT-FAILURE-REPORTS": _count_failure_reports,
+        b"COUNTKEYSINSLOT": _count_keys,
+        b"GETKEYSINSLOT": _get_keys,
+        b"INFO": _info,
+        b"KEYSLOT": _key_slot,
+        b"MYID": _my_id,
+        b"NODES": _nodes,
+        b"REPLICAS": _replicas,
+        b"SHARDS": _shards,
+        b"SLAVES": _replicas,
+        b"SLOTS": _slots,
+    },
 )

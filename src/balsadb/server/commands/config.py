@@ -9,7 +9,7 @@ from balsadb.kv.refusals import wrong_arity
 from balsadb.kv.reply import OK, Mapping, Refusal, Reply
 from balsadb.server.commands.client_state import ClientState
 from balsadb.server.commands.glob import is_literal, matches
-from balsadb.server.commands.subcommands import Family, Subcommand
+from balsadb.server.commands.subcommands import Family
 from balsadb.server.commands.topology import split_address
 from balsadb.server.commands.view import NodeView
 from balsadb.server.commands.words import WORD_BYTES_MAX, shown
@@ -78,21 +78,9 @@ def _reset_statistics(client: ClientState, view: NodeView, argv: list[bytes]) ->
 
 CONFIG: Final = Family(
     b"CONFIG",
-    [
-        Subcommand(
-            b"GET",
-            -3,
-            _get,
-            b"<pattern> [<pattern> ...]",
-            b"Return parameters matching the glob-like patterns and their values.",
-        ),
-        Subcommand(b"RESETSTAT", 2, _reset_statistics, b"", b"Accepted; the statistics go on."),
-        Subcommand(
-            b"SET",
-            -4,
-            _set,
-            b"<directive> <value> [<directive> <value> ...]",
-            b"Always refused: settings are given when a server is started.",
-        ),
-    ],
+    {
+        b"GET": _get,
+        b"RESETSTAT": _reset_statistics,
+        b"SET": _set,
+    },
 )

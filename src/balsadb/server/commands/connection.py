@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
+from balsadb.kv.commands.numbers import integer
 from balsadb.kv.refusals import NOT_AN_INTEGER, SYNTAX_ERROR, wrong_arity
 from balsadb.kv.reply import OK, Mapping, Refusal, Reply
 from balsadb.server.commands.client import SETNAME_REFUSAL, is_name
 from balsadb.server.commands.client_state import ClientState
 from balsadb.server.commands.topology import head
 from balsadb.server.commands.view import NodeStatus, NodeView
-from balsadb.server.commands.words import PONG, integer, shown, word
+from balsadb.server.commands.words import PONG, shown, word
 
 REDIS_VERSION: Final = b"7.2.4"
 """The version of Redis whose commands and words this server follows; clients switch features by it."""

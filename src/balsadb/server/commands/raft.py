@@ -15,7 +15,7 @@ from balsadb.kv.reply import Mapping, Refusal, Reply
 from balsadb.raft.types import NodeId
 from balsadb.server.commands.client_state import ClientState
 from balsadb.server.commands.info import raft_role
-from balsadb.server.commands.subcommands import Family, Subcommand
+from balsadb.server.commands.subcommands import Family
 from balsadb.server.commands.view import NodeStatus, NodeView
 
 
@@ -91,28 +91,14 @@ def _digest(client: ClientState, view: NodeView, argv: list[bytes]) -> Reply:
 
 RAFT: Final = Family(
     b"RAFT",
-    [
-        Subcommand(
-            b"ADD", -2, _not_yet, b"<id> <peer-addr> <client-addr>", b"Add a server. Not available yet."
-        ),
-        Subcommand(
-            b"DIGEST",
-            -2,
-            _digest,
-            b"[<index>]",
-            b"Return [index, digest] of the whole replicated state right after a log entry.",
-        ),
-        Subcommand(b"MEMBERS", 2, _members, b"", b"Return the members and their addresses."),
-        Subcommand(b"REMOVE", -2, _not_yet, b"<id>", b"Remove a server. Not available yet."),
-        Subcommand(
-            b"REPLACE",
-            -2,
-            _not_yet,
-            b"<old-id> <new-id> <peer-addr> <client-addr>",
-            b"Replace a server by another. Not available yet.",
-        ),
-        Subcommand(b"SNAPSHOT", -2, _not_yet, b"", b"Make a snapshot now. Not available yet."),
-        Subcommand(b"STATUS", 2, _status, b"", b"Return the state of this node."),
-        Subcommand(b"TRANSFER", -2, _not_yet, b"[<id>]", b"Hand leadership over. Not available yet."),
-    ],
+    {
+        b"ADD": _not_yet,
+        b"DIGEST": _digest,
+        b"MEMBERS": _members,
+        b"REMOVE": _not_yet,
+        b"REPLACE": _not_yet,
+        b"SNAPSHOT": _not_yet,
+        b"STATUS": _status,
+        b"TRANSFER": _not_yet,
+    },
 )

@@ -12,9 +12,6 @@ SHOWN_BYTES_MAX: Final = 128
 """How much of a client's own words an error text repeats, as in Redis."""
 WORD_BYTES_MAX: Final = 64
 """No option, subcommand or section is longer; longer arguments are not worth a change of case."""
-INTEGER_BYTES_MAX: Final = 20
-"""Length of the longest 64-bit integer with its sign."""
-
 _PRINTABLE: Final = bytes(byte if 32 <= byte < 127 else ord(".") for byte in range(256))
 
 
@@ -28,18 +25,6 @@ def word(argument: bytes) -> bytes:
     if len(argument) > WORD_BYTES_MAX:
         return argument[: WORD_BYTES_MAX + 1]
     return argument.upper()
-
-
-def integer(text: bytes) -> int | None:
-    """Return a 64-bit integer written in its one canonical way, or None.
-
-    Python's int() would also take `+5`, `05`, ` 5`, `1_0` and digits of other scripts.
-    """
-    digits = text[1:] if text[:1] == b"-" else text
-    if not digits.isdigit() or len(text) > INTEGER_BYTES_MAX or (digits[0] == 48 and text != b"0"):
-        return None
-    value = int(text)
-    return value if -(2**63) <= value < 2**63 else None
 
 
 def is_plain(text: bytes) -> bool:
