@@ -8,7 +8,7 @@ all committed entries, no promise about a disk before the disk kept it, and read
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from random import Random
 
 from balsadb.errors import InvariantError
@@ -169,6 +169,8 @@ class Cluster:
         self.network: deque[Message] = deque()
         self.sent: list[Message] = []
         self.cuts: set[tuple[NodeId, NodeId]] = set()
+        self.lose: Callable[[Message], bool] = lambda message: False
+        """Says which messages the network loses, besides those of cut links."""
         self.slow_disks: set[NodeId] = set()
         self.wall_ms = WALL_MS
         self.skew_ms: dict[NodeId, int] = {}
@@ -279,7 +281,7 @@ class Cluster:
         self.check(server)
 
     def deliver(self, message: Message) -> None:
-        if (message.source, message.target) in self.cuts:
+        if (message.source, message.target) in self.cuts or self.lose(message):
             return
         server = self.servers[message.target]
         if server.node is None:
@@ -334,6 +336,23 @@ class Cluster:
 
     def heal(self) -> None:
         self.cuts.clear()
+
+    def peers_lost(self, node_id: NodeId) -> None:
+        """Tell everybody else that the connections of a crashed node closed."""
+        for server in self.running():
+            if server.id != node_id:
+                server.up.peer_lost(node_id)
+                self.check(server)
+
+    def finish_disks(self) -> None:
+        """Let all slow disks be fast again and finish what they were doing."""
+        self.slow_disks.clear()
+        for server in self.running():
+            if server.writing is not None:
+                self.complete_write(server)
+            while server.fetches:
+                self.complete_fetch(server)
+        self.settle()
 
     # ----------------------------------------------------------------- actions
 

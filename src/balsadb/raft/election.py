@@ -100,6 +100,7 @@ def _count(core: Core, state: PreCandidate | Candidate) -> None:
         _stand(core, state.hurry_until)
     else:
         leader = become_leader(core)
+        replication.refresh_clock(core, leader)
         # Entries of earlier terms are never committed by counting (Raft paper, Figure 8); this one is,
         # and all before it with it. It is exempt from the bound of rule B1.
         replication.append_own(core, leader, EntryKind.NOOP, b"")

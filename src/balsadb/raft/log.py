@@ -120,7 +120,8 @@ class Log:
         while position > 0 and self._run_terms[position] > term:
             index = self._run_firsts[position] - 1
             position -= 1
-        return max(index, self.base_index)
+        # What is compacted can't be compared any more; it never lies above the base.
+        return self.base_index if self._run_terms[position] > term else max(index, self.base_index)
 
     # ----------------------------------------------------------------- changes
 

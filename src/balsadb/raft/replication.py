@@ -102,10 +102,19 @@ def tick(core: Core, leader: Leader) -> None:
         # Somebody else may lead by now. A leader that can't know acknowledges nothing (scenario 11).
         become_follower(core, core.term, NOBODY)
         return
-    offsets = [peer.clock_offset for peer in leader.peers if peer.votes and peer.heard > recent]
-    leader.clock_offset = median_offset(core.configuration.is_voter(core.id), offsets)
+    refresh_clock(core, leader)
     for peer in leader.peers:
         _send_heartbeat(core, leader, peer)
+
+
+def refresh_clock(core: Core, leader: Leader) -> None:
+    """Find log time anew from the clocks of the live voters (rule S6).
+
+    Done before the first entry of a term, from the clocks that came with the votes, and then by heartbeat.
+    """
+    recent = core.now - core.options.election_ticks
+    offsets = [peer.clock_offset for peer in leader.peers if peer.votes and peer.heard > recent]
+    leader.clock_offset = median_offset(core.configuration.is_voter(core.id), offsets)
 
 
 def _send_heartbeat(core: Core, leader: Leader, peer: Progress) -> None:
