@@ -146,10 +146,27 @@ FRAGMENTS = [
     ],
     *[b"k\r\n", b"kk\r\n", b"kkXX", b"12", b"-0\r\n"],
 ]
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> bytes:
+    """Well-formed commands in which one line, or one byte, was replaced."""
+    stream = b"".join(map(encode_command, draw(COMMANDS)))
+    if draw(st.booleans()):
+        at = draw(st.integers(0, len(stream)))
+        return stream[:at] + draw(st.binary(max_size=2)) + stream[at + 1 :]
+    lines = stream.split(b"\r\n")
+    at = draw(st.integers(0, len(lines) - 1))
+    number = draw(st.integers(0, 12))
+    lines[at] = draw(st.sampled_from([b"", b"*%d" % number, b"$%d" % number, b"x" * number, lines[-at]]))
+    return b"\r\n".join(lines)
+
+
 STREAMS = st.one_of(
     st.lists(st.sampled_from(FRAGMENTS), max_size=30).map(b"".join),
     st.lists(st.one_of(st.sampled_from(FRAGMENTS), st.binary(max_size=6)), max_size=30).map(b"".join),
     st.binary(max_size=200),
+    damaged(),
 )
 
 
@@ -222,6 +239,25 @@ def test_a_stream_may_come_byte_by_byte():
     stream = b"".join(map(encode_command, commands)) + b"PING\r\n\r\nECHO 'a b'\n*0\r\n"
     pieces = [stream[at : at + 1] for at in range(len(stream))]
     assert parse(CommandParser(), pieces) == ([*commands, [b"PING"], [b"ECHO", b"a b"]], None, False)
+
+
+def test_a_value_that_looks_like_commands_may_be_cut_anywhere():
+    inner = encode_command([b"DEL", b"k"]) * 2 + b"*0\r\nPING\r\n"
+    commands = [[b"SET", b"k", inner], [inner], [inner, inner], [b"GET", b"k"]]
+    stream = b"".join(map(encode_command, commands))
+    for at in range(len(stream)):
+        assert parse(CommandParser(), [stream[:at], stream[at:]]) == (commands, None, False)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_a_header_that_does_not_fit_its_argument_is_never_believed(count):
+    argv = [b"abc"] * count
+    for wrong in range(count):
+        for length in (0, 1, 2, 4, 5):
+            parts = [b"$%d\r\nabc\r\n" % (length if place == wrong else 3) for place in range(count)]
+            stream = b"*%d\r\n" % count + b"".join(parts) + encode_command(argv) * 2
+            assert parse(CommandParser(), [stream]) == reference(stream)
+            assert CommandParser().feed(stream)[:1] != [argv]
 
 
 def test_buffered_bytes_tell_an_unfinished_command_from_none():

@@ -89,7 +89,9 @@ class ReplyParser:
     @property
     def buffered_bytes(self) -> int:
         """Bytes of an unfinished reply; greater than 0 exactly while one is unfinished."""
-        return self._bytes - self._bulk_left + len(self._held) + len(self._stack) + (self._bulk_left > 0)
+        if self._bulk_left:
+            return self._bytes + CRLF_BYTES - self._bulk_left + len(self._stack) + 1
+        return self._bytes + len(self._held) + len(self._stack)
 
     def feed(self, data: bytes) -> list[Reply]:
         """Take a piece of input and return the replies that it completes. Raises ProtocolError."""

@@ -10,12 +10,11 @@ _LINE_ENDS = bytes.maketrans(b"\r\n", b"  ")
 
 def encode_reply(reply: Reply, resp3: bool) -> bytes:
     """Encode one reply for a connection that speaks RESP3, or else RESP2."""
-    kind = type(reply)
-    if kind is bytes:
-        return b"$%d\r\n%b\r\n" % (len(reply), reply)  # type: ignore[arg-type]  # `kind` says so
+    if type(reply) is bytes:
+        return b"$%d\r\n%b\r\n" % (len(reply), reply)
     if reply is OK:
         return b"+OK\r\n"
-    if kind is int:
+    if type(reply) is int:
         return b":%d\r\n" % reply
     if reply is None:
         return b"_\r\n" if resp3 else b"$-1\r\n"

@@ -264,7 +264,7 @@ class CommandParser:
         return stop
 
     def _inline(self, line: bytes, commands: list[list[bytes]]) -> None:
-        argv = split_arguments(line.removesuffix(b"\r"))
+        argv = split_arguments(line)  # a CR before the LF is a blank like any other
         if argv is None:
             self._fail(b"unbalanced quotes in request")
         elif argv and argv[0].lower() in _ATTACKS:
