@@ -357,7 +357,10 @@ class Cluster:
     # ----------------------------------------------------------------- actions
 
     def elect(self, node_id: NodeId) -> Node:
-        """Let only this node's time pass until it leads."""
+        """Let only this node's time pass until it leads; all connections to a leader before are closed."""
+        for server in self.running():
+            if server.up.leader not in (0, server.id, node_id):
+                server.up.peer_lost(server.up.leader)
         for _ in range(10 * self.options.election_ticks):
             if self.node(node_id).role is Role.LEADER:
                 return self.node(node_id)
