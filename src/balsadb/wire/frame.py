@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import google_crc32c
 import msgspec
@@ -57,10 +57,13 @@ _GREETING_DECODERS: dict[int, msgspec.msgpack.Decoder[Greeting]] = {
 }
 _REASON_CHARACTERS_MAX = 500
 
+_Frame: TypeAlias = Greeting | tuple[Message, ...]
+"""What a frame says."""
+
 _encode_body = msgspec.msgpack.Encoder().encode
-_decode_messages = msgspec.msgpack.Decoder(
-    Annotated[tuple[Message, ...], Meta(max_length=MESSAGES_MAX)],
-).decode
+_message_decoder: msgspec.msgpack.Decoder[tuple[Message, ...]] = msgspec.msgpack.Decoder(
+    Annotated[tuple[Message, ...], Meta(max_length=MESSAGES_MAX)]
+)
 
 
 def _encode_frame(group: int, frame_type: int, body: bytes) -> bytes:
@@ -113,7 +116,7 @@ class FrameDecoder:
         self._held = bytearray()
         """The beginning of an unfinished frame."""
         self._need = 0
-        """Bytes that must be there before it is worth looking at `_held` again."""
+        """Bytes of the frame that `_held` is the beginning of; 0 while its header is not there."""
         self.misaddressed = 0
         """Messages dropped because they came from or were meant for another node (bad input 40)."""
 
@@ -123,7 +126,6 @@ class FrameDecoder:
             raise ProtocolError(f"node {source} has connected to itself")
         self._source, self._target = source, target
         self._handshake = False
-        self._need = 0
 
     @property
     def buffered_bytes(self) -> int:
@@ -132,28 +134,39 @@ class FrameDecoder:
 
     def feed(self, data: bytes) -> list[Greeting | tuple[Message, ...]]:
         """Take a piece of input; return a greeting, or the messages of each frame that it completes."""
-        frames: list[Greeting | tuple[Message, ...]] = []
-        if self._held:
-            # Grows in place, so a large frame in many pieces takes linear time.
-            self._held += data
-            if len(self._held) < self._need:
-                return frames
-            data = bytes(self._held)
+        frames: list[_Frame] = []
+        position = 0
+        if self._need:
+            position = self._continue_frame(data, frames)
+        elif self._held:
+            data = bytes(self._held) + data  # less than a header, or what came behind a greeting
             self._held = bytearray()
-        position = self._take_frames(data, frames)
-        if position < len(data):
-            self._held += data[position:]
-            if self._greeted and self._handshake and len(self._held) > GREETING_BYTES_MAX:
-                raise ProtocolError("a peer goes on before its greeting was accepted")
+        if not self._need:
+            self._take_frames(data, position, frames)
         return frames
 
-    def _take_frames(self, data: bytes, frames: list[Greeting | tuple[Message, ...]]) -> int:
-        """Decode whole frames; return the position of the first unfinished one."""
-        position, end = 0, len(data)
-        while not (self._handshake and self._greeted):
-            if end - position < _LENGTH_CHECKSUM.size:
-                self._need = _LENGTH_CHECKSUM.size
-                break
+    def _continue_frame(self, data: bytes, frames: list[_Frame]) -> int:
+        """Add to the unfinished frame what belongs to it; return the position after that.
+
+        The buffer grows in place, so a large frame in many pieces takes linear time, and no more memory than
+        what has come, whatever its length field claims.
+        """
+        held = self._held
+        missing = self._need - len(held)
+        held += data[:missing]
+        if missing <= len(data):
+            _, checksum = _LENGTH_CHECKSUM.unpack_from(held)
+            with memoryview(held) as view:
+                head, body = bytes(view[_LENGTH_CHECKSUM.size : _BODY_OFFSET]), bytes(view[_BODY_OFFSET:])
+            self._held = bytearray()
+            self._need = 0
+            frames.append(self._read_frame(head, body, checksum))
+        return missing
+
+    def _take_frames(self, data: bytes, position: int, frames: list[_Frame]) -> None:
+        """Decode whole frames from `position` on and hold the rest."""
+        end = len(data)
+        while end - position >= _LENGTH_CHECKSUM.size and not (self._handshake and self._greeted):
             length, checksum = _LENGTH_CHECKSUM.unpack_from(data, position)
             if not _GROUP_TYPE.size < length <= (GREETING_BYTES_MAX if self._handshake else FRAME_BYTES_MAX):
                 raise ProtocolError(f"a peer frame claims {length} bytes")
@@ -161,16 +174,21 @@ class FrameDecoder:
             if after > end:
                 self._need = after - position
                 break
-            body = data[position + _BODY_OFFSET : after]
             head = data[position + _LENGTH_CHECKSUM.size : position + _BODY_OFFSET]
-            if google_crc32c.extend(google_crc32c.value(head), body) != checksum:
-                raise ProtocolError("a peer frame fails its checksum")
-            group, frame_type = _GROUP_TYPE.unpack(head)
-            if group != self._group:
-                raise ProtocolError(f"a peer frame is for group {group}")
-            frames.append(self._decode(frame_type, body))
+            frames.append(self._read_frame(head, data[position + _BODY_OFFSET : after], checksum))
             position = after
-        return position
+        if position < end:
+            self._held += data[position:]
+            if self._greeted and self._handshake and len(self._held) > GREETING_BYTES_MAX:
+                raise ProtocolError("a peer goes on before its greeting was accepted")
+
+    def _read_frame(self, head: bytes, body: bytes, checksum: int) -> _Frame:
+        if google_crc32c.extend(google_crc32c.value(head), body) != checksum:
+            raise ProtocolError("a peer frame fails its checksum")
+        group, frame_type = _GROUP_TYPE.unpack(head)
+        if group != self._group:
+            raise ProtocolError(f"a peer frame is for group {group}")
+        return self._decode(frame_type, body)
 
     def _decode(self, frame_type: int, body: bytes) -> Greeting | tuple[Message, ...]:
         try:
@@ -182,7 +200,7 @@ class FrameDecoder:
                 return decoder.decode(body)
             if frame_type != _TYPE_MESSAGES:
                 raise ProtocolError(f"a peer sends a frame of type {frame_type} among its messages")
-            messages = _decode_messages(body)
+            messages = _message_decoder.decode(body)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise ProtocolError(f"a peer frame can't be decoded: {error}") from None
         source, target = self._source, self._target

@@ -1,7 +1,7 @@
 """The greetings that open a connection between two servers.
 
-Fields may be added at the end of a greeting but never removed or reordered: a decoder ignores what it does not
-know, so that a newer node's hello can still be read, and refused by its version with a sentence.
+Fields may be added at the end of a greeting but never removed or reordered: a decoder ignores what it does
+not know, so that a newer node's hello can still be read, and refused by its version with a sentence.
 """
 
 from __future__ import annotations
