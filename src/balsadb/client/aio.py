@@ -14,7 +14,7 @@ from typing import Any, Self, cast
 
 from balsadb.client.core import Address, ClerkCore, ClerkOptions, Close, Connect, Send
 from balsadb.client.servers import describe_failure, server_addresses
-from balsadb.client.words import Word, classify, encode
+from balsadb.client.words import Word, classify, encode, to_python
 from balsadb.errors import UsageError
 
 DEFAULT_TIMEOUT = 10.0
@@ -75,7 +75,7 @@ class Clerk:
         Commands that change the state of a connection (MULTI, SUBSCRIBE, ...) are refused.
         """
         is_read = classify(command)
-        return await self._call(encode(*command), is_read)
+        return to_python(await self._call(encode(*command), is_read))
 
     async def close(self) -> None:
         """End what is under way and close the connections. May be called twice."""

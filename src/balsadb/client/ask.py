@@ -10,7 +10,7 @@ from typing import Any
 from balsadb.address import format_address
 from balsadb.client.core import Address
 from balsadb.client.servers import describe_failure
-from balsadb.client.words import Word, encode
+from balsadb.client.words import Word, encode, to_python
 from balsadb.errors import CommandError, NoServer, OutcomeUnknown
 from balsadb.kv.reply import Refusal
 from balsadb.resp.decode import ReplyParser
@@ -45,7 +45,7 @@ def ask(address: Address, command: Sequence[Word], timeout: float) -> Any:
             raise OutcomeUnknown(f"{where} did not answer ({describe_failure(error)})") from None
     if isinstance(replies[0], Refusal):
         raise CommandError(replies[0].text.decode(errors="replace"))
-    return replies[0]
+    return to_python(replies[0])
 
 
 def parse_info(reply: Any) -> dict[str, str]:

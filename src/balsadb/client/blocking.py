@@ -17,7 +17,7 @@ from typing import Any, Self, cast
 
 from balsadb.client.core import Address, Call, ClerkCore, ClerkOptions, Close, Connect, Send
 from balsadb.client.servers import describe_failure, server_addresses
-from balsadb.client.words import Word, classify, encode
+from balsadb.client.words import Word, classify, encode, to_python
 
 RECEIVE_BYTES = 256 * 1024
 DEFAULT_TIMEOUT = 10.0
@@ -77,7 +77,7 @@ class BlockingClerk:
         Commands that change the state of a connection (MULTI, SUBSCRIBE, ...) are refused.
         """
         is_read = classify(command)
-        return self._call(encode(*command), is_read)
+        return to_python(self._call(encode(*command), is_read))
 
     def close(self) -> None:
         """Close the connections. May be called twice."""

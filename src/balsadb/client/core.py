@@ -216,8 +216,7 @@ class ClerkCore:
         link.is_open = True
         self._connect_failures.clear()
         if link.to_leader and link is not self._current:
-            self._retire_current()
-            self._current = link
+            self._use(link)
 
     def connect_failed(self, number: int, reason: str, now: float) -> None:
         """The connection could not be made; `reason` is a few words for people."""
@@ -454,6 +453,11 @@ class ClerkCore:
             longest = min(self.options.backoff_max, self.options.backoff_min * 2 ** min(rounds - 1, 20))
             self._paused_until = now + longest * self._jitter(0.5, 1.0)
 
+    def _use(self, link: Link) -> None:
+        self._retire_current()
+        self._current = link
+        self._server = link.server
+
     def _retire_current(self) -> None:
         """Send nothing more on the current connection; it stays until its answers are in."""
         link, self._current = self._current, None
@@ -475,11 +479,9 @@ class ClerkCore:
         server = self.servers.index(leader)
         if server == link.server:
             return
-        self._server = server
         preferred = self._link_to(server, now, to_leader=True)
         if preferred.is_open:
-            self._retire_current()
-            self._current = preferred
+            self._use(preferred)
 
 
 def _first_node(reply: object) -> Address | None:

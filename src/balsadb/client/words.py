@@ -6,7 +6,10 @@ refusal that is not known to be temporary is given to the caller.
 
 from __future__ import annotations
 
-from balsadb.errors import UsageError
+from typing import Any
+
+from balsadb.errors import CommandError, UsageError
+from balsadb.kv.reply import Mapping, NullArray, Refusal, Reply, Status
 from balsadb.resp.decode import encode_command
 
 ARGUMENTS_MAX = 65_536
@@ -21,16 +24,16 @@ Word = str | bytes | int
 
 READS = frozenset(
     # Commands without effect: asking twice does no harm, so they are repeated after a lost connection.
-    b"CLUSTER COMMAND DBSIZE ECHO EXISTS EXPIRETIME GET GETRANGE INFO KEYS LASTSAVE MGET PEXPIRETIME PING PTTL "
-    b"RANDOMKEY ROLE SCAN STRLEN SUBSTR TIME TTL TYPE".split()
+    b"CLUSTER COMMAND DBSIZE ECHO EXISTS EXPIRETIME GET GETRANGE INFO KEYS LASTSAVE MGET PEXPIRETIME PING "
+    b"PTTL RANDOMKEY ROLE SCAN STRLEN SUBSTR TIME TTL TYPE".split()
 )
 
 RAFT_READS = frozenset(b"STATUS MEMBERS DIGEST HELP".split())
 """Forms of RAFT that change nothing. (RAFT DIGEST goes through the log but leaves the data as it is.)"""
 
 CONNECTION_STATE = frozenset(
-    b"ASKING AUTH CLIENT DISCARD EXEC HELLO MONITOR MULTI PSUBSCRIBE PSYNC PUNSUBSCRIBE QUIT READONLY READWRITE "
-    b"REPLCONF RESET SELECT SSUBSCRIBE SUBSCRIBE SYNC UNSUBSCRIBE UNWATCH WATCH".split()
+    b"ASKING AUTH CLIENT DISCARD EXEC HELLO MONITOR MULTI PSUBSCRIBE PSYNC PUNSUBSCRIBE QUIT READONLY "
+    b"READWRITE REPLCONF RESET SELECT SSUBSCRIBE SUBSCRIBE SYNC UNSUBSCRIBE UNWATCH WATCH".split()
 )
 """Commands that change what a connection means. A Clerk shares one connection among all its callers and
 replaces it at will, so these would strike strangers or be lost without a word."""
@@ -92,6 +95,23 @@ def classify(words: tuple[Word, ...]) -> bool:
     if name == b"RAFT":
         return len(words) > 1 and to_bytes(words[1]).upper() in RAFT_READS
     return name in READS
+
+
+def to_python(reply: Reply) -> Any:
+    """Return an answer in Python's own types; an error inside an array becomes a `CommandError` value."""
+    match reply:
+        case Status(text):
+            return text
+        case list():
+            return [to_python(item) for item in reply]
+        case Mapping(pairs):
+            return {to_python(name): to_python(value) for name, value in pairs}
+        case Refusal(text):
+            return CommandError(text.decode(errors="replace"))
+        case NullArray():
+            return None
+        case _:
+            return reply
 
 
 def is_certainly_not_applied(refusal: bytes) -> bool:
