@@ -59,7 +59,7 @@ class Proposals:
         """Of the newest payload made; equal to the last applied one when the window is empty."""
         self._progress_ms = 0
         """When a payload was last handed on, sent again or applied."""
-        self._refused_ms = 0
+        self._refused_ms = -1
         """When Raft last refused a payload; the next attempt waits for a tick after it."""
 
     def add(self, request: Request) -> None:

@@ -121,6 +121,7 @@ class ClientConnection(asyncio.Protocol):
     def _handle(self, commands: list[list[bytes]]) -> None:
         listener, out = self._listener, self._out
         listener.commands_processed += len(commands)
+        self.state.last_command_ms = listener.wall_ms
         piece = self._intake.sort(commands)
         literals = piece.literals
         if piece.answers:

@@ -89,6 +89,7 @@ class Intake:
         piece = Piece()
         for argv in commands:
             command = lookup(argv[0])
+            self._state.last_command = argv[0]
             if command is None or not command.check_arity(len(argv)):
                 self._refuse(piece, unknown_command(argv) if command is None else wrong_arity(command.name))
             elif self._transaction is not None or command.kind is Kind.TRANSACTION:
@@ -107,7 +108,6 @@ class Intake:
                 break
         if piece.block is not None and piece.answers > 1:
             self._log_block(piece)
-        self._state.last_command = commands[-1][0]
         return piece
 
     def _say(self, piece: Piece, reply: Reply) -> None:
@@ -120,17 +120,17 @@ class Intake:
 
     def _local(self, piece: Piece, command: Command, argv: list[bytes]) -> None:
         """Answer a command that concerns this node alone."""
-        if command.name == "raft" and len(argv) <= 3 and argv[1].upper() == b"DIGEST":
+        if command.name == b"RAFT" and len(argv) <= 3 and argv[1].upper() == b"DIGEST":
             # The digest is the one admin command that goes through the log (rule S8).
             if len(argv) == 2:
                 piece.writes.append([b"RAFT.DIGEST"])
             else:
                 piece.reads.append((len(piece.writes), [b"RAFT.DIGESTAT", argv[2]]))
             piece.answers += 1
-        elif command.name == "quit":
+        elif command.name == b"QUIT":
             self._say(piece, OK)
             piece.closing = True
-        elif command.name == "reset":
+        elif command.name == b"RESET":
             self._transaction = None
             self._state.reset()
             piece.literals.append((piece.answers, b"+RESET\r\n"))
@@ -199,11 +199,11 @@ class Intake:
         piece.block = None
 
 
-_AROUND_MULTI: dict[str, Callable[[Intake, Piece, Command, list[bytes]], None]] = {
-    "multi": Intake._multi,
-    "exec": Intake._exec,
-    "discard": Intake._discard,
-    "quit": Intake._local,
-    "reset": Intake._local,
+_AROUND_MULTI: dict[bytes, Callable[[Intake, Piece, Command, list[bytes]], None]] = {
+    b"MULTI": Intake._multi,
+    b"EXEC": Intake._exec,
+    b"DISCARD": Intake._discard,
+    b"QUIT": Intake._local,
+    b"RESET": Intake._local,
 }
 """Commands that are not queued inside MULTI."""

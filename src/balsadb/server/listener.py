@@ -73,6 +73,11 @@ class Listener:
         return self._replica.now_ms
 
     @property
+    def wall_ms(self) -> int:
+        """Wall clock of the current turn."""
+        return self._replica.wall_ms
+
+    @property
     def overloaded(self) -> bool:
         """Tell whether the node holds so many requests that clients are not read (rule B1)."""
         return self._replica.held_bytes > HELD_BYTES_HIGH
