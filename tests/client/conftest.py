@@ -1,0 +1,64 @@
+"""Both fronts of the Clerk behind one blocking face, so that every test holds for both."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+from balsadb.client import BlockingClerk, Clerk, ClerkOptions
+
+# The script server is shared by test modules; tests are not a package, so it is loaded by its place.
+_spec = importlib.util.spec_from_file_location(
+    "scripted_server", Path(__file__).with_name("scripted_server.py")
+)
+assert _spec is not None
+assert _spec.loader is not None
+_module = importlib.util.module_from_spec(_spec)
+sys.modules["scripted_server"] = _module
+_spec.loader.exec_module(_module)
+
+
+class BlockingFace(BlockingClerk):
+    """A BlockingClerk whose closing is called as the other face's is."""
+
+    shut = BlockingClerk.close
+
+
+class AsyncioFace:
+    """Runs an asyncio Clerk's calls one by one on an event loop of its own."""
+
+    def __init__(self, *arguments, **options):
+        self.runner = asyncio.Runner(debug=True)
+        self.clerk = Clerk(*arguments, **options)
+
+    def __getattr__(self, name):
+        return lambda *arguments: self.runner.run(getattr(self.clerk, name)(*arguments))
+
+    def shut(self):
+        self.runner.run(self.clerk.close())
+
+    def close(self):
+        self.shut()
+        self.runner.close()
+
+
+@pytest.fixture(params=["asyncio", "blocking"])
+def make_clerk(request):
+    """Make a Clerk of either kind. Its times are short, so that tests of time-outs are."""
+    made = []
+
+    def make(servers, *, timeout=5.0, **options):
+        options.setdefault("answer_timeout", 0.2)
+        face = (AsyncioFace if request.param == "asyncio" else BlockingFace)(
+            servers, timeout=timeout, options=ClerkOptions(**options)
+        )
+        made.append(face)
+        return face
+
+    yield make
+    for face in made:
+        face.close()

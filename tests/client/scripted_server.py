@@ -1,0 +1,154 @@
+"""A server that behaves as a script says, for tests of clients. It runs in threads of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable
+
+from balsadb.resp.parser import CommandParser
+
+Act = Callable[["ScriptedServer", socket.socket], None]
+"""What the server does with one connection. When it returns the connection is closed."""
+
+
+class ScriptedServer:
+    """Listens on a free port; the n-th connection gets the n-th act, later ones the last."""
+
+    def __init__(self, *acts: Act) -> None:
+        self.acts = acts or (serve,)
+        self.commands: list[list[bytes]] = []
+        """Every command received, in order, without the questions who leads."""
+        self.data: dict[bytes, bytes] = {}
+        self.leader: tuple[str, int] | None = None
+        self.accepted = 0
+        self.ended = threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = self._listener.getsockname()
+        self._connections: list[socket.socket] = []
+        self._threads: list[threading.Thread] = []
+        self._acceptor = threading.Thread(target=self._accept, daemon=True)
+        self._acceptor.start()
+
+    @property
+    def server(self) -> str:
+        return f"{self.address[0]}:{self.address[1]}"
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                if self.ended.is_set():
+                    connection.close()
+                    return
+                self._connections.append(connection)
+                act = self.acts[min(self.accepted, len(self.acts) - 1)]
+                self.accepted += 1
+                thread = threading.Thread(target=self._play, args=(act, connection), daemon=True)
+                self._threads.append(thread)
+                thread.start()
+
+    def _play(self, act: Act, connection: socket.socket) -> None:
+        with contextlib.suppress(OSError), connection:
+            act(self, connection)
+
+    def read(self, connection: socket.socket, parser: CommandParser) -> list[list[bytes]]:
+        """Return the next commands; an empty list when the client has gone."""
+        while data := connection.recv(65536):
+            if commands := parser.feed(data):
+                return commands
+        return []
+
+    def wait_until_closed(self) -> None:
+        """Wait until the server has closed the connections accepted so far."""
+        for thread in list(self._threads):
+            thread.join(5)
+
+    def answer(self, command: list[bytes]) -> bytes:
+        """Run a command on a plain dict."""
+        match command:
+            case [b"CLUSTER", b"SLOTS"]:
+                if self.leader is None:
+                    return b"*0\r\n"
+                host, port = self.leader
+                return b"*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$%d\r\n%b\r\n:%d\r\n" % (
+                    len(host),
+                    host.encode(),
+                    port,
+                )
+            case [b"SET", key, value]:
+                self.data[key] = value
+                return b"+OK\r\n"
+            case [b"GET", key]:
+                value = self.data.get(key)
+                return b"$-1\r\n" if value is None else b"$%d\r\n%b\r\n" % (len(value), value)
+            case [b"APPEND", key, value]:
+                self.data[key] = self.data.get(key, b"") + value
+                return b":%d\r\n" % len(self.data[key])
+            case [b"DEL", *keys]:
+                return b":%d\r\n" % sum(self.data.pop(key, None) is not None for key in keys)
+            case [name, *_]:
+                return b"-ERR unknown command '%b'\r\n" % name
+        raise AssertionError(command)
+
+    def __enter__(self) -> ScriptedServer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.ended.set()
+        for connection in self._connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):
+            socket.create_connection(self.address, 1).close()  # wakes the acceptor
+        self._acceptor.join(5)
+        self._listener.close()
+        for thread in self._threads:
+            thread.join(5)
+
+
+def serve(server: ScriptedServer, connection: socket.socket) -> None:
+    """Answer everything."""
+    parser = CommandParser()
+    while commands := server.read(connection, parser):
+        for command in commands:
+            if command[0] != b"CLUSTER":
+                server.commands.append(command)
+        connection.sendall(b"".join(map(server.answer, commands)))
+
+
+def close_at_once(server: ScriptedServer, connection: socket.socket) -> None:
+    """Close without reading."""
+
+
+def close_after_reading(server: ScriptedServer, connection: socket.socket) -> None:
+    """Read a command, do it, and close without an answer."""
+    for command in server.read(connection, CommandParser()):
+        server.commands.append(command)
+        server.answer(command)
+
+
+def keep_silent(server: ScriptedServer, connection: socket.socket) -> None:
+    """Read and never answer."""
+    parser = CommandParser()
+    while server.read(connection, parser):
+        pass
+
+
+def say(text: bytes) -> Act:
+    """Answer every command with this text, the questions who leads excepted."""
+
+    def act(server: ScriptedServer, connection: socket.socket) -> None:
+        parser = CommandParser()
+        while commands := server.read(connection, parser):
+            connection.sendall(b"".join(b"*0\r\n" if c[0] == b"CLUSTER" else text for c in commands))
+
+    return act
+
+
+def answer_once_then_close(server: ScriptedServer, connection: socket.socket) -> None:
+    """Answer what comes first, then close, as a server that is restarted between two calls."""
+    commands = server.read(connection, CommandParser())
+    server.commands += [c for c in commands if c[0] != b"CLUSTER"]
+    connection.sendall(b"".join(map(server.answer, commands)))
