@@ -1,0 +1,237 @@
+"""The same commands to a real Redis and to the state machine: every reply must be the same, byte for byte."""
+
+from __future__ import annotations
+
+import random
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import hiredis
+import pytest
+
+from balsadb.kv.batch import encode_batch
+from balsadb.kv.describe import describe
+from balsadb.kv.machine import StateMachine
+from balsadb.kv.reply import OK, QUEUED, Reply
+from balsadb.kv.table import COMMANDS, Kind, lookup
+from balsadb.resp.decode import encode_command
+from balsadb.resp.encode import encode_reply
+
+pytestmark = pytest.mark.slow
+
+COMMANDS_A_SEED = 3000
+MARK = b"$12\r\nend-of-batch\r\n"
+
+KEYS = [b"a", b"b", b"c", b"n", b"m", b"", b"\r\n", b"\x00\xff", b"{tag}x", b"k" * 300]
+INTEGERS = [b"0", b"1", b"-1", b"10", b"-0", b"+5", b"05", b" 5", b"5 ", b"1e3", b"", b"-", b"abc", b"0x10"]
+INTEGERS += [b"%d" % (sign * 2**63 + more) for sign in (1, -1) for more in (-1, 0, 1)]
+INTEGERS += [b"9" * 30, b"1_0", b"3.0", b"-00", b"\x005", b"5\x00", b"7\n"]
+VALUES = [*INTEGERS, b"text", b"x" * 1000, bytes(range(256)), b"+OK\r\n", b"$-1\r\n"]
+OPTIONS = [b"NX", b"XX", b"GET", b"nx", b"Xx", b"get", b"FOO", b"", b"NX ", b"\x00"]
+NONSENSE = [b"NOSUCH", b"", b"GE", b"get ", b"se\r\nt", b"s\x00et", b"\xff\xfe", b"z" * 200]
+
+
+class Redis:
+    """A raw connection to a real Redis."""
+
+    def __init__(self, port: int) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port), 20)
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def ask(self, commands: list[list[bytes]]) -> bytes:
+        """Send commands in one go and return all their replies as they came."""
+        marked = [*commands, [b"ECHO", b"end-of-batch"]]
+        self._socket.sendall(b"".join(map(encode_command, marked)))
+        got = b""
+        while not got.endswith(MARK):
+            piece = self._socket.recv(1 << 20)
+            assert piece, got[-200:]
+            got += piece
+        return got.removesuffix(MARK)
+
+
+@pytest.fixture
+def redis(redis_port: int) -> Iterator[Redis]:
+    connection = Redis(redis_port)
+    connection.ask([[b"FLUSHALL"]])
+    yield connection
+    connection.close()
+
+
+class Draw:
+    """Random commands: mostly sensible ones, and everything around them."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+
+    def command(self) -> list[bytes]:
+        pick = self.random.choice
+        if self.random.random() < 0.05:
+            return [pick(NONSENSE), *self.random.choices(VALUES, k=self.random.randrange(8))]
+        name = pick([name for name, command in COMMANDS.items() if command.handler and b"." not in name])
+        argv = [name, *self.arguments(name)]
+        argv[0] = pick([name, name, name.lower(), name.title()])
+        if self.random.random() < 0.05:  # an argument too many or too few
+            argv = argv[:-1] if self.random.random() < 0.5 and len(argv) > 1 else [*argv, pick(VALUES)]
+        return argv
+
+    def arguments(self, name: bytes) -> list[bytes]:
+        pick, some = self.random.choice, self.random.randrange(1, 5)
+        match name:
+            case b"SET":
+                options = self.random.choices(OPTIONS[:6] * 4 + OPTIONS, k=pick([0, 0, 0, 1, 2, 3]))
+                return [pick(KEYS), pick(VALUES), *options]
+            case b"APPEND":
+                return [pick(KEYS), pick(VALUES)]
+            case b"INCRBY" | b"DECRBY":
+                return [pick(KEYS), pick(INTEGERS)]
+            case b"MSET":
+                return [word for _ in range(some) for word in (pick(KEYS), pick(VALUES))]
+            case b"DEL" | b"EXISTS" | b"MGET":
+                return self.random.choices(KEYS, k=some)
+            case b"DBSIZE":
+                return []
+            case _:
+                return [pick(KEYS)]
+
+    def block(self) -> list[list[bytes]]:
+        """Return commands that a MULTI would queue."""
+        drawn = [self.command() for _ in range(self.random.randrange(6))]
+        return [argv for argv in drawn if fits(argv)]
+
+
+def fits(argv: list[bytes]) -> bool:
+    command = lookup(argv[0])
+    return command is not None and command.check_arity(len(argv))
+
+
+class Ours:
+    """A state machine behind the same question: commands in, reply bytes out."""
+
+    def __init__(self) -> None:
+        self.machine = StateMachine([1])
+
+    def ask(self, commands: list[list[bytes]], reads: list[tuple[int, list[bytes]]]) -> list[Reply]:
+        index = self.machine.applied_index + 1
+        outcome = self.machine.apply_commands(index, 1, index, encode_batch(1, 1, index, commands), reads)
+        assert outcome.ran
+        return outcome.replies
+
+
+def is_read(argv: list[bytes]) -> bool:
+    command = lookup(argv[0])
+    return command is not None and command.kind is Kind.READ
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_random_batches_get_the_replies_of_redis(redis, seed):
+    """Reads take all three ways: in the log, between commands as local slots, and between entries."""
+    draw, ours, done = Draw(seed), Ours(), 0
+    while done < COMMANDS_A_SEED:
+        commands = [draw.command() for _ in range(draw.random.randrange(1, 40))]
+        writes: list[list[bytes]] = []
+        slots: list[tuple[int, list[bytes]]] = []
+        for argv in commands:
+            if is_read(argv) and draw.random.random() < 0.7:
+                slots.append((len(writes), argv))
+            else:
+                writes.append(argv)
+        expected = redis.ask(commands)
+        replies = ours.ask(writes, slots)
+        assert len(replies) == len(commands)
+        for argv, reply, part in zip(commands, replies, cut(expected), strict=True):
+            assert encode_reply(reply, False) == part, argv
+        question = [argv for argv in commands if is_read(argv)]
+        answers = [ours.machine.read(argv) for argv in question]
+        assert b"".join(encode_reply(answer, False) for answer in answers) == redis.ask(question)
+        done += len(commands)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_random_transactions_get_the_replies_of_redis(redis, seed):
+    draw, ours = Draw(1000 + seed), Ours()
+    for _ in range(200):
+        before, block, after = draw.block(), draw.block(), draw.block()
+        multi = [[b"MULTI"], *block, [b"EXEC"]]
+        expected = redis.ask([*before, *multi, *after])
+        logged = [*before, [b"EXEC", b"%d" % len(block)], *block, *after]
+        replies = ours.ask(logged, [])
+        queued: list[Reply] = [OK, *[QUEUED] * len(block)]
+        replies[len(before) : len(before)] = queued
+        assert b"".join(encode_reply(reply, False) for reply in replies) == expected, logged
+        reads = [argv for argv in block if is_read(argv)]
+        answer = encode_reply(ours.machine.read_transaction(reads), False)
+        assert redis.ask([[b"MULTI"], *reads, [b"EXEC"]]).endswith(answer)
+
+
+def cut(replies: bytes) -> Iterator[bytes]:
+    """Yield the bytes of each reply. None of them is nested deeper than a list of strings."""
+    position = 0
+    while position < len(replies):
+        start = position
+        left = 1
+        while left:
+            end = replies.index(b"\r\n", position) + 2
+            head, number = replies[position : position + 1], replies[position + 1 : end - 2]
+            position, left = end, left - 1
+            if head == b"*":
+                left += int(number)
+            elif head == b"$" and number != b"-1":
+                position += int(number) + 2
+        yield replies[start:position]
+
+
+# ------------------------------------------------------------------ the table
+
+SHARED = [name for name, command in COMMANDS.items() if command.group != b"raft"]
+YOUNGER_THAN_REDIS_7_0 = {b"client|no-touch", b"client|setinfo"}
+
+
+def normal(entry: list[Any]) -> dict[str, Any]:
+    """Return a COMMAND INFO entry in a form that does not depend on the order of flags."""
+    name, arity, flags, first, last, step, categories, _tips, keys, subcommands = entry
+    return {
+        "name": name,
+        "arity": arity,
+        "flags": sorted(flags),
+        "keys": (first, last, step),
+        "categories": sorted(categories),
+        "specifications": [{k: v for k, v in unfold(key).items() if k != b"notes"} for key in keys],
+        "subcommands": {sub[0]: normal(sub) for sub in subcommands},
+    }
+
+
+def unfold(value: Any) -> Any:
+    """Make maps of the flat lists of a key specification."""
+    if isinstance(value, list) and value and value[0] in (b"flags", b"notes", b"type", b"index", b"lastkey"):
+        return {key: unfold(item) for key, item in zip(value[::2], value[1::2], strict=True)}
+    return value
+
+
+def parse(data: bytes) -> Any:
+    reader = hiredis.Reader()
+    reader.feed(data)
+    return reader.gets()
+
+
+@pytest.mark.parametrize("name", SHARED, ids=bytes.decode)
+def test_commands_are_described_as_redis_describes_them(redis, name):
+    [theirs] = parse(redis.ask([[b"COMMAND", b"INFO", name]]))
+    expected = normal(theirs)
+    described = normal(parse(encode_reply(describe(COMMANDS[name]), False)))
+    subcommands = described.pop("subcommands")
+    their_subcommands = expected.pop("subcommands")
+    assert described == expected
+    assert set(subcommands) - set(their_subcommands) <= YOUNGER_THAN_REDIS_7_0
+    for full_name in set(subcommands) & set(their_subcommands):
+        assert subcommands[full_name] == their_subcommands[full_name]
+
+
+@pytest.mark.parametrize("name", SHARED, ids=bytes.decode)
+def test_group_and_age_are_those_of_redis(redis, name):
+    _, flat = parse(redis.ask([[b"COMMAND", b"DOCS", name]]))
+    docs = dict(zip(flat[::2], flat[1::2], strict=True))
+    assert (docs[b"group"], docs[b"since"]) == (COMMANDS[name].group, COMMANDS[name].since)
