@@ -5,13 +5,15 @@ One seed is one run. The cluster checks all invariants after every step; see `ra
 
 from random import Random
 
-import msgspec
 import pytest
+from msgspec import structs
 from raft_cluster import FAST, Cluster, Server
 
+from balsadb.raft.configuration import encode_configuration
 from balsadb.raft.node import Options
+from balsadb.raft.types import EntryKind
 
-TINY = msgspec.structs.replace(
+TINY = structs.replace(
     FAST,
     append_bytes_max=200,
     inflight_messages_max=3,
@@ -51,6 +53,7 @@ class Chaos:
             self.connection: random.choice([0, 1]),
             self.pause: random.choice([0, 0.5, 1]),
             self.resume: 1,
+            self.member: random.choice([0, 0, 1]),
         }
 
     def any(self) -> Server | None:
@@ -152,6 +155,24 @@ class Chaos:
                 self.cluster.pump(self.cluster.servers[node_id])
         self.paused.clear()
 
+    def member(self) -> None:
+        """Let a voter become a learner or the other way round, through a joint configuration."""
+        for leader in self.cluster.leaders():
+            now = leader.configuration
+            if now.outgoing:
+                new = structs.replace(now, outgoing=())
+            else:
+                voters = set(now.voters) ^ {self.random.choice(now.everyone())}
+                if not voters:
+                    continue
+                listening = tuple(sorted(set(now.everyone()) - voters))
+                still = tuple(node for node in listening if node not in now.voters)
+                new = structs.replace(now, voters=tuple(sorted(voters)), outgoing=now.voters, learners=still)
+            if not new.outgoing:
+                new = structs.replace(new, learners=tuple(sorted(set(now.everyone()) - set(new.voters))))
+            leader.propose_entry(EntryKind.MEMBERSHIP, encode_configuration(new))
+            self.cluster.check(self.cluster.servers[leader.id])
+
     def run(self, steps: int) -> None:
         cluster, random = self.cluster, self.random
         cluster.slow_disks = set(cluster.servers)
@@ -195,7 +216,7 @@ class Chaos:
         cluster.oracle.log_matching(cluster.running())
 
 
-@pytest.mark.parametrize("block", range(20))
+@pytest.mark.parametrize("block", range(15))
 def test_nothing_unsafe_happens_and_the_cluster_recovers(block):
     for seed in range(block * 20, block * 20 + 20):
         chaos = Chaos(seed, TINY if seed % 2 else FAST)

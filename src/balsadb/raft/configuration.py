@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from balsadb.errors import InvariantError, ProtocolError
-from balsadb.raft.types import Configuration, Index
+from balsadb.raft.types import Configuration, Index, NodeId
 
 _DECODER = msgspec.msgpack.Decoder(Configuration)
 
@@ -84,6 +84,15 @@ class ConfigurationLog:
             raise InvariantError(f"truncation at {first} removes the only known configuration")
         self.index, self.current = self._steps[-1]
         return True
+
+    def may_vote(self, node: NodeId) -> bool:
+        """Tell whether `node` votes in the configuration in force, or in one that might come back.
+
+        A leader may append the configuration that removes it and crash; the entry then lies on it alone.
+        As nobody else has a log that long, nobody else can be elected by its vote: it must campaign until
+        that configuration is committed (thesis 4.2.2).
+        """
+        return any(configuration.is_voter(node) for _, configuration in self._steps)
 
     def committed(self, commit: Index) -> None:
         """Forget what can't be returned to any more, because a newer configuration is committed."""

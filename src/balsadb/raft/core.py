@@ -93,7 +93,7 @@ class Core:
 
     def may_campaign(self) -> bool:
         """Tell whether this node may try to lead: learners and amnesiacs never do (rules M3, W5)."""
-        return self.eligible and self.configuration.is_voter(self.id)
+        return self.eligible and self.configurations.may_vote(self.id)
 
     def may_acknowledge(self) -> bool:
         """Tell whether an answer in this term may go out: the term is durable and the node remembers all.
@@ -101,7 +101,7 @@ class Core:
         A voter that is not eligible may have forgotten a vote for a newer leader. Its acknowledgement
         could complete an old leader's majority, so it sends none (rule W5); a learner's completes nothing.
         """
-        return self.disk.term == self.term and (self.eligible or not self.configuration.is_voter(self.id))
+        return self.disk.term == self.term and (self.eligible or not self.configurations.may_vote(self.id))
 
     def hold(self, message: Message) -> None:
         """Send a message as soon as everything that is true now is on this node's disk."""

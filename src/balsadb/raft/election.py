@@ -123,16 +123,15 @@ def handle_vote_request(core: Core, message: VoteRequest) -> None:
     if (
         message.term < core.term
         or not core.eligible
-        or not isinstance(state, Follower)
-        or core.vote not in (NOBODY, message.source)
+        or core.vote not in (NOBODY, message.source)  # a candidate or leader voted for itself
         or state.leader not in (NOBODY, message.source)
         or not core.log.up_to_date(message.last_index, message.last_term)
     ):
         _refuse(core, message)
         return
     core.vote = message.source
-    state.elapsed = 0
-    state.deadline = core.options.election_ticks + core.random_ticks()
+    # The election timer starts anew; what was planned for a fast fail-over stays possible.
+    become_follower(core, core.term, state.leader, _hurry_of(core))
     # One vote per term, also across a crash: the vote is durable before it is given (scenario 6).
     core.hold(VoteResponse(core.id, message.source, core.term, True, False, core.wall_ms))
 
