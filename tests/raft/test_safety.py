@@ -188,6 +188,14 @@ class Chaos:
                 cluster.pump(server)
         cluster.oracle.log_matching(cluster.running())
 
+    def await_equality(self) -> None:
+        cluster = self.cluster
+        for _ in range(6 * cluster.options.election_ticks):
+            cluster.tick()
+            if cluster.leaders() and set(cluster.commits().values()) == {cluster.leader().last_index}:
+                return
+        raise AssertionError(f"the cluster stays unequal: {cluster.commits()}")
+
     def recover(self) -> None:
         """Liveness: with everybody up and a kind network, a proposal and a read succeed everywhere."""
         cluster = self.cluster
@@ -203,13 +211,15 @@ class Chaos:
         leader = cluster.await_leader()
         before = len(cluster.oracle.committed)
         cluster.tick(2 * cluster.options.election_ticks)
+        # Also without a new proposal, everybody comes to know everything (scenario 22).
+        self.await_equality()
         for node_id in cluster.servers:
             while not cluster.propose(node_id, b"last"):
                 cluster.tick()
         contexts = {node_id: cluster.read(node_id) for node_id in cluster.servers}
         cluster.tick(6 * cluster.options.heartbeat_ticks)
         assert len(cluster.oracle.committed) >= before + len(cluster.servers)
-        assert set(cluster.commits().values()) == {cluster.leader().last_index}
+        self.await_equality()
         for node_id, context in contexts.items():
             assert context is not None
             assert cluster.read_result(node_id, context) is not None, f"read at {node_id} of {leader.id}"

@@ -265,6 +265,17 @@ def test_22_a_lost_probe_is_repeated_in_an_idle_cluster():
     assert cluster.node(3).last_index == 1
 
 
+def test_22_a_restarted_follower_learns_of_commits_in_an_idle_cluster():
+    cluster = Cluster(3)
+    cluster.elect(1)
+    cluster.propose(1)
+    cluster.settle()
+    cluster.restart(3)
+    assert cluster.node(3).commit_index == 1
+    cluster.tick(2 * FAST.heartbeat_ticks, only=[1])
+    assert cluster.node(3).commit_index == 2
+
+
 def test_22_a_follower_with_a_slow_disk_is_not_sent_everything_again():
     cluster = Cluster(3)
     cluster.elect(1)

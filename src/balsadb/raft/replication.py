@@ -293,7 +293,9 @@ def _notice_loss(leader: Leader, peer: Progress, verified: Index, sent: Index) -
         elif sent == peer.sent:
             peer.become_probe(peer.next)  # the probe or its rejection was lost
         leader.dirty = True
-    elif verified < sent <= peer.sent and peer.match < sent:
+    elif verified < sent <= peer.sent:
+        # Entries were lost; or all are there, and the follower forgot in a restart that they are verified,
+        # without which it takes no commit index. A probe right after `match` settles both.
         peer.become_probe(verified + 1)
         leader.dirty = True
 
