@@ -1,0 +1,308 @@
+"""The commands of `balsadb` and their flags.
+
+Every flag is also a variable: `--base-port` is BALSADB_BASE_PORT. The work is done elsewhere, and imported
+only by the command that needs it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from balsadb.cli.failing import FAILED, sentences
+from balsadb.errors import UsageError
+from balsadb.version import __version__
+
+app = typer.Typer(
+    name="balsadb",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help: it starts faster, and pipes and copies well
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+
+Servers = Annotated[
+    str | None,
+    typer.Option(
+        "--servers",
+        metavar="HOST:PORT,...",
+        envvar="BALSADB_SERVERS",
+        help="Where the servers are; a port may be a range.  [default: 127.0.0.1:7001-7003]",
+    ),
+]
+Seconds = Annotated[
+    float,
+    typer.Option("--timeout", metavar="SECONDS", envvar="BALSADB_TIMEOUT", min=0.01, help="How long to try."),
+]
+Key = Annotated[str, typer.Argument(metavar="KEY", show_default=False)]
+Value = Annotated[str, typer.Argument(metavar="VALUE", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", envvar="BALSADB_JSON", help="Print JSON.")]
+
+
+def main() -> None:
+    """Run the command line and leave with its status."""
+    with sentences():
+        if not __debug__:
+            raise UsageError("BalsaDB does not run under python -O: its assertions are part of its safety")
+        app()
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"balsadb {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def balsadb(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version.")
+    ] = False,
+) -> None:
+    """BalsaDB, a fault-tolerant, linearizable key-value database that speaks the Redis protocol.
+
+    \b
+    balsadb demo                       three servers on this machine
+    balsadb put greeting hello         talk to them
+    balsadb status                     see who leads
+    """
+
+
+@app.command()
+def demo(
+    nodes: Annotated[int, typer.Option(envvar="BALSADB_NODES", help="How many servers.")] = 3,
+    directory: Annotated[
+        str | None,
+        typer.Option(
+            "--dir",
+            metavar="DIR",
+            envvar="BALSADB_DIR",
+            help="Keep the data here, or use what is here again.",
+        ),
+    ] = None,
+    base_port: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PORT",
+            envvar="BALSADB_BASE_PORT",
+            help="First client port; peers are 1000 above, HTTP 2000.  [default: 7001]",
+        ),
+    ] = None,
+) -> None:
+    """Run a cluster of real processes on this machine.
+
+    It ends with Ctrl-C, or when the terminal closes, and leaves no process behind.
+
+    \b
+    balsadb demo
+    balsadb demo --nodes 5 --dir ./my-cluster --base-port 7101
+    """
+    from balsadb.cli.demo import demo as run
+
+    run(nodes, directory, base_port)
+
+
+@app.command()
+def serve(
+    id: Annotated[int | None, typer.Option(envvar="BALSADB_ID", help="This node's id, 1 or greater.")] = None,
+    data_dir: Annotated[
+        str | None, typer.Option(metavar="DIR", envvar="BALSADB_DATA_DIR", help="Where its data is.")
+    ] = None,
+    listen: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", envvar="BALSADB_LISTEN", help="Where clients connect.")
+    ] = None,
+    peer_listen: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            envvar="BALSADB_PEER_LISTEN",
+            help="Where other servers connect.  [default: as in --cluster]",
+        ),
+    ] = None,
+    http_listen: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT", envvar="BALSADB_HTTP_LISTEN", help="Where /livez and /readyz answer."
+        ),
+    ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="1=HOST:PORT,2=HOST:PORT,...",
+            envvar="BALSADB_CLUSTER",
+            help="Peer addresses of all initial members; the same text on every node.",
+        ),
+    ] = None,
+    dial: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ID=HOST:PORT",
+            envvar="BALSADB_DIAL",
+            help="Reach a peer at another address than its own (NAT, proxies). May be repeated.",
+        ),
+    ] = None,
+    advertise: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            envvar="BALSADB_ADVERTISE",
+            help="What clients are told as this node's address.  [default: --listen]",
+        ),
+    ] = None,
+    election_timeout_ms: Annotated[
+        int | None,
+        typer.Option(
+            envvar="BALSADB_ELECTION_TIMEOUT_MS", help="Silence until a new leader is sought.  [default: 500]"
+        ),
+    ] = None,
+    heartbeat_ms: Annotated[
+        int | None,
+        typer.Option(
+            envvar="BALSADB_HEARTBEAT_MS", help="How often the leader says that it lives.  [default: 50]"
+        ),
+    ] = None,
+    snapshot_log_bytes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            envvar="BALSADB_SNAPSHOT_LOG_BYTES",
+            help="Log kept before a snapshot; a segment file is a quarter of it.  [default: 64MiB]",
+        ),
+    ] = None,
+    request_timeout_ms: Annotated[
+        int | None,
+        typer.Option(
+            envvar="BALSADB_REQUEST_TIMEOUT_MS",
+            help="When a request without an outcome is answered with an error.  [default: 2500]",
+        ),
+    ] = None,
+    join: Annotated[str | None, typer.Option(metavar="HOST:PORT", envvar="BALSADB_JOIN", hidden=True)] = None,
+    config: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE.toml",
+            envvar="BALSADB_CONFIG",
+            help="File with any of these settings, named like the flags. Flags and variables win.",
+        ),
+    ] = None,
+) -> None:
+    """Run one server.
+
+    \b
+    balsadb serve --id 1 --data-dir /var/lib/balsadb --listen db1:7001 --http-listen db1:9001 \\
+                  --cluster 1=db1:8001,2=db2:8001,3=db3:8001
+    balsadb serve --config node-1.toml
+    """
+    if join is not None:
+        raise UsageError(
+            "--join is not available in this version; a cluster keeps the members that --cluster names"
+        )
+    from balsadb.cli.serve import serve as run
+
+    settings = {
+        "id": id,
+        "data_dir": data_dir,
+        "listen": listen,
+        "peer_listen": peer_listen,
+        "http_listen": http_listen,
+        "cluster": cluster,
+        "dial": dial,
+        "advertise": advertise,
+        "election_timeout_ms": election_timeout_ms,
+        "heartbeat_ms": heartbeat_ms,
+        "snapshot_log_bytes": snapshot_log_bytes,
+        "request_timeout_ms": request_timeout_ms,
+    }
+    run(settings, config)
+
+
+@app.command()
+def get(key: Key, servers: Servers = None, timeout: Seconds = 10.0) -> None:
+    """Print the value of a key. Without such a key: print nothing, exit status 1.
+
+    \b
+    balsadb get greeting
+    """
+    from balsadb.cli import data
+
+    if not data.get(servers, timeout, key):
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def put(key: Key, value: Value, servers: Servers = None, timeout: Seconds = 10.0) -> None:
+    """Set a key to a value.
+
+    \b
+    balsadb put greeting hello
+    balsadb put -- -key -value         what begins with a dash goes after --
+    """
+    from balsadb.cli import data
+
+    data.put(servers, timeout, key, value)
+
+
+@app.command()
+def append(key: Key, value: Value, servers: Servers = None, timeout: Seconds = 10.0) -> None:
+    """Append to the value of a key and print its new length.
+
+    \b
+    balsadb append greeting ' world'
+    """
+    from balsadb.cli import data
+
+    data.append(servers, timeout, key, value)
+
+
+@app.command(name="del")
+def delete(
+    keys: Annotated[list[str], typer.Argument(metavar="KEY...")],
+    servers: Servers = None,
+    timeout: Seconds = 10.0,
+) -> None:
+    """Delete keys and print how many of them there were.
+
+    \b
+    balsadb del greeting farewell
+    """
+    from balsadb.cli import data
+
+    data.delete(servers, timeout, keys)
+
+
+@app.command()
+def status(
+    servers: Servers = None,
+    timeout: Seconds = 2.0,
+    as_json: Json = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", envvar="BALSADB_WATCH", help="Show it again every second.")
+    ] = False,
+) -> None:
+    """Show every server: its role, its term, and how far it has got.
+
+    \b
+    balsadb status
+    balsadb status --watch
+    balsadb status --json | jq '.servers[] | select(.role == "leader")'
+    """
+    from balsadb.cli import observe
+
+    observe.status(servers, timeout, as_json, watch)
+
+
+@app.command()
+def digest(servers: Servers = None, timeout: Seconds = 10.0, as_json: Json = False) -> None:
+    """Check that all servers hold the same state.
+
+    The whole replicated state is hashed on every server right after the same log entry.
+
+    \b
+    balsadb digest
+    """
+    from balsadb.cli import observe
+
+    if not observe.digest(servers, timeout, as_json):
+        raise typer.Exit(FAILED)
