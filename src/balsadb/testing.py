@@ -150,8 +150,9 @@ class LocalCluster:
     def leader(self) -> int | None:
         """Return the node that says it leads; of several, that with the greatest term. None: nobody does."""
         claims = []
-        for node in self.running:
-            facts = _raft_facts(node.client_address)
+        # Also those that are not our children: a user may have started one again by hand.
+        for node in self.nodes.values():
+            facts = {} if node.paused else _raft_facts(node.client_address)
             if facts.get("raft_role") == "leader":
                 claims.append((int(facts.get("raft_term", 0)), node.id))
         return max(claims)[1] if claims else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import sys
 from pathlib import Path
 
@@ -11,15 +10,7 @@ import pytest
 
 from balsadb.client import BlockingClerk, Clerk, ClerkOptions
 
-# The script server is shared by test modules; tests are not a package, so it is loaded by its place.
-_spec = importlib.util.spec_from_file_location(
-    "scripted_server", Path(__file__).with_name("scripted_server.py")
-)
-assert _spec is not None
-assert _spec.loader is not None
-_module = importlib.util.module_from_spec(_spec)
-sys.modules["scripted_server"] = _module
-_spec.loader.exec_module(_module)
+sys.path.insert(0, str(Path(__file__).parent))  # lets the tests share `scripted_server.py`
 
 
 class BlockingFace(BlockingClerk):

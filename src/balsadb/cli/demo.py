@@ -17,6 +17,7 @@ from types import FrameType
 from balsadb.address import parse_address
 from balsadb.testing import LocalCluster, LocalNode
 
+NODES = 3
 BASE_PORT = 7001
 POLL_SECONDS = 0.1
 
@@ -25,13 +26,15 @@ class _Stopped(Exception):
     """Ctrl-C, or SIGTERM."""
 
 
-def demo(nodes: int, directory: str | None, base_port: int | None) -> None:
+def demo(nodes: int | None, directory: str | None, base_port: int | None) -> None:
     """Run a cluster until Ctrl-C."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _stop)
-    reused = directory is not None and any(Path(directory).glob("node-*.toml"))
-    # The ports of a directory that is used again are written in it.
-    cluster = LocalCluster(nodes, directory=directory, base_port=base_port or (None if reused else BASE_PORT))
+    there = len(list(Path(directory).glob("node-*.toml"))) if directory is not None else 0
+    # A directory that is used again knows its nodes and ports.
+    cluster = LocalCluster(
+        nodes or there or NODES, directory=directory, base_port=base_port or (None if there else BASE_PORT)
+    )
     try:
         cluster.start()
         cluster.wait_ready()
@@ -54,9 +57,9 @@ def _introduce(cluster: LocalCluster, leader: int, temporary: bool) -> None:
             f"{node.id:<6}{node.pid:<9}{node.client_address:<17}{node.peer_address:<17}{node.http_address:<17}"
             f"{_short(node.log_path)}"
         )
-    host, port = parse_address(cluster.servers[0])
+    _, port = parse_address(cluster.servers[0])
     print()
-    print(f"  redis-cli -p {port} set greeting hello" + ("" if host == "127.0.0.1" else f" -h {host}"))
+    print(f"  redis-cli -p {port} set greeting hello")
     print(f"  {_python()} -c 'from balsadb import BlockingClerk; print({_clerk(cluster)}.get(\"greeting\"))'")
     print(f"  kill -9 {cluster.nodes[leader].pid}    # the leader; any other node takes over")
     print()

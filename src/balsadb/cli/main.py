@@ -72,7 +72,9 @@ def balsadb(
 
 @app.command()
 def demo(
-    nodes: Annotated[int, typer.Option(envvar="BALSADB_NODES", help="How many servers.")] = 3,
+    nodes: Annotated[
+        int | None, typer.Option(min=1, envvar="BALSADB_NODES", help="How many servers.  [default: 3]")
+    ] = None,
     directory: Annotated[
         str | None,
         typer.Option(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 THREADS_MAX = 16
 WATCH_SECONDS = 1.0
+PIPE_COLUMNS = 200
 
 # Fields of RAFT STATUS that a status shows, in this order. Truth values travel as 1 and 0.
 NUMBERS = (
@@ -82,10 +83,7 @@ def digest(servers: str | None, seconds: float, as_json: bool) -> bool:
         return equal
     print(f"digest of the state at log index {index}, from {format_address(*first)}: {expected}")
     for row in rows:
-        verdict = row.get("error") or (
-            "equal" if row["digest"] == expected else f"DIFFERENT: {row['digest']}"
-        )
-        print(f"  {row['address']}  {verdict}")
+        print(f"  {row['address']}  {_verdict(row, expected)}")
     if differing:
         print(
             "The servers differ. This must never happen: stop writing, keep all data directories, report it."
@@ -151,7 +149,7 @@ def _status_table(rows: Sequence[Row]) -> Table:
         table.add_column(name, justify="right")
     for row in rows:
         if "error" in row:
-            table.add_row("?", row["address"], "[red]no answer[/red]", *[""] * 6)
+            table.add_row("?", row["address"], f"[red]{_reason(row['error'])}[/red]", *[""] * 6)
             continue
         role = row.get("role", "?")
         shown = f"[green]{role}[/green]" if role == "leader" else role
@@ -183,8 +181,19 @@ def _ask_all(
 
 
 def _nobody(addresses: Sequence[Address], errors: Sequence[BaseException], hint: str) -> NoServer:
-    reasons = dict.fromkeys(str(error).rpartition("(")[2].rstrip(")") for error in errors)
+    reasons = dict.fromkeys(_reason(str(error)) for error in errors)
     return NoServer(f"no server answers at {format_addresses(addresses)} ({'; '.join(reasons)}){hint}")
+
+
+def _reason(error: str) -> str:
+    """Return what stands in the brackets of "no server answers at ... (reason)", or else all of it."""
+    return error.rpartition("(")[2].removesuffix(")")
+
+
+def _verdict(row: Row, expected: str) -> str:
+    if "error" in row:
+        return f"not compared: {_reason(row['error'])}"
+    return "equal" if row["digest"] == expected else f"DIFFERENT: {row['digest']}"
 
 
 def _text(value: Any) -> str:
@@ -194,7 +203,8 @@ def _text(value: Any) -> str:
 def _print(table: Table) -> None:
     from rich.console import Console
 
-    Console(highlight=False).print(table)
+    # In a pipe or a file a row must stay one line.
+    Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_COLUMNS).print(table)
 
 
 def _print_json(value: object, indent: int | None = 2) -> None:

@@ -1,0 +1,36 @@
+"""A server that is a plain dictionary and says about itself what a test wants."""
+
+from __future__ import annotations
+
+from scripted_server import ScriptedServer
+
+
+def bulk(word: bytes) -> bytes:
+    return b"$%d\r\n%b\r\n" % (len(word), word)
+
+
+class FakeNode(ScriptedServer):
+    """Answers data commands, RAFT STATUS and RAFT DIGEST."""
+
+    def __init__(self, id: int = 1, *, role: bytes = b"follower", commit: int = 0, applied: int = 0) -> None:
+        super().__init__()
+        self.facts = {b"id": id, b"role": role, b"term": 3, b"leader": 1, b"commit_index": commit}
+        self.facts |= {b"applied_index": applied, b"keys": 0, b"ready": 1}
+        self.digest = b"abcd"
+        self.refusal = b""
+        """When not empty, the answer to everything."""
+
+    def answer(self, command: list[bytes]) -> bytes:
+        if self.refusal:
+            return self.refusal
+        match command:
+            case [b"RAFT", b"STATUS"]:
+                parts = [
+                    bulk(name) + (b":%d\r\n" % value if isinstance(value, int) else bulk(value))
+                    for name, value in self.facts.items()
+                ]
+                parts.append(bulk(b"voters") + b"*3\r\n:1\r\n:2\r\n:3\r\n")
+                return b"*%d\r\n%b" % (2 * len(parts), b"".join(parts))
+            case [b"RAFT", b"DIGEST", *_]:
+                return b"*2\r\n:5\r\n" + bulk(self.digest)
+        return super().answer(command)
