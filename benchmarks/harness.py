@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import hiredis
 
@@ -182,7 +183,9 @@ def split_address(address: str) -> tuple[str, int]:
 
 def pack_command(*argv: str | bytes) -> bytes:
     """Encode one command as a Redis client does."""
-    packed: bytes = hiredis.pack_command(argv)
+    # Its stub describes a tuple of exactly one argument.
+    anything: Any = argv
+    packed: bytes = hiredis.pack_command(anything)
     return packed
 
 
@@ -271,7 +274,9 @@ class Machine:
         if self.file_system in {"tmpfs", "ramfs"}:
             lines.append("WARNING: the data lies in memory, a sync is free here; choose another --directory")
         if self.load_before > self.cores / 4:
-            lines.append(f"WARNING: the machine was busy before we began (load average {self.load_before:.1f})")
+            lines.append(
+                f"WARNING: the machine was busy before we began (load average {self.load_before:.1f})"
+            )
         return lines
 
 
