@@ -53,7 +53,7 @@ class Chaos:
             self.connection: random.choice([0, 1]),
             self.pause: random.choice([0, 0.5, 1]),
             self.resume: 1,
-            self.member: random.choice([0, 0, 1]),
+            self.member: random.choice([0, 1, 4]),
         }
 
     def any(self) -> Server | None:
@@ -156,13 +156,15 @@ class Chaos:
         self.paused.clear()
 
     def member(self) -> None:
-        """Let a voter become a learner or the other way round, through a joint configuration."""
+        """Let voters become learners and the other way round, several at once, through a joint step."""
         for leader in self.cluster.leaders():
             now = leader.configuration
             if now.outgoing:
                 new = structs.replace(now, outgoing=())
             else:
-                voters = set(now.voters) ^ {self.random.choice(now.everyone())}
+                everyone = now.everyone()
+                some = self.random.sample(everyone, self.random.randint(1, len(everyone)))
+                voters = set(now.voters) ^ set(some)
                 if not voters:
                     continue
                 listening = tuple(sorted(set(now.everyone()) - voters))

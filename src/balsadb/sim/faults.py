@@ -1,0 +1,76 @@
+"""Which faults a run has, and how strong: drawn from the seed.
+
+Swarm testing (Groce et al. 2012): every run switches a random half of all faults off. A bug that hides
+behind one kind of fault, because that fault stops the cluster before it shows, is so found by the runs
+without it.
+"""
+
+from __future__ import annotations
+
+import random
+
+import msgspec
+
+
+class FaultPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """The faults of one run. Probabilities are per message or per write; rates are per simulated minute."""
+
+    nodes: int = 3
+    delay_us_min: int = 100
+    delay_us_max: int = 1_000
+    loss: float = 0.0
+    duplication: float = 0.0
+    straggling: float = 0.0
+    """Probability that a message is held back for up to a second, so that it arrives out of order."""
+    partitions: float = 0.0
+    """Cuts of the network a minute: symmetric, one-way, rings and single links."""
+    resets: float = 0.0
+    """Connections that break a minute, with `peer_lost` at both ends."""
+    clogs: float = 0.0
+    """Links a minute that hold everything back for a while and then let it through."""
+    crashes: float = 0.0
+    """Processes killed a minute. What was written without a sync survives, as the kernel keeps it."""
+    power_losses: float = 0.0
+    """Machines that lose power a minute: unsynced bytes are gone or torn."""
+    all_down: float = 0.0
+    """Power losses of the whole cluster a minute."""
+    pauses: float = 0.0
+    """Processes stopped for a while a minute."""
+    sync_us_min: int = 100
+    sync_us_max: int = 500
+    slow_sync: float = 0.0
+    """Probability that a sync takes up to two seconds."""
+    failed_sync: float = 0.0
+    """Probability that a write or sync fails; the process stops then (rule W4)."""
+    clock_jumps: float = 0.0
+    """Jumps of a node's wall clock a minute, up to an hour in either direction."""
+    small_caches: bool = False
+    """Tiny entry caches and batches, so that entries are read back from the log all the time (rule B2)."""
+
+
+def draw(rng: random.Random, nodes: int | None = None) -> FaultPlan:
+    """Draw the faults of a run."""
+
+    def some(strengths: tuple[float, ...]) -> float:
+        return rng.choice(strengths) if rng.random() < 0.5 else 0.0
+
+    slow = rng.random() < 0.3
+    return FaultPlan(
+        nodes=nodes or rng.choice((1, 3, 3, 3, 3, 5, 5, 7, 2, 4)),
+        delay_us_max=rng.choice((300, 1_000, 5_000, 30_000)),
+        loss=some((0.01, 0.05, 0.2)),
+        duplication=some((0.01, 0.1, 0.5)),
+        straggling=some((0.01, 0.05, 0.2)),
+        partitions=some((6.0, 20.0, 60.0)),
+        resets=some((6.0, 30.0)),
+        clogs=some((6.0, 30.0)),
+        crashes=some((6.0, 20.0, 60.0)),
+        power_losses=some((6.0, 20.0)),
+        all_down=some((3.0, 8.0)),
+        pauses=some((6.0, 30.0)),
+        sync_us_max=2_000 if slow else 500,
+        slow_sync=some((0.005, 0.03)),
+        failed_sync=some((0.0005, 0.002)),
+        clock_jumps=some((10.0, 60.0)),
+        small_caches=rng.random() < 0.5,
+    )

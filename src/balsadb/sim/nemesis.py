@@ -1,0 +1,159 @@
+"""Makes the faults of a plan happen, at times drawn from the seed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from balsadb.raft.types import NodeId
+
+if TYPE_CHECKING:
+    from balsadb.sim.server import Server
+    from balsadb.sim.world import World
+
+MINUTE_US = 60_000_000
+DOWN_US_MAX = 2_000_000
+"""How long a killed process stays down at most."""
+PAUSE_US_MAX = 3_000_000
+CUT_US_MAX = 4_000_000
+CLOG_US_MAX = 1_500_000
+CLOCK_JUMP_MS_MAX = 3_600_000
+
+
+class Nemesis:
+    """Draws when and where each kind of fault strikes."""
+
+    def __init__(self, world: World, rng: random.Random) -> None:
+        self._world = world
+        self._rng = rng
+        self._stopped = False
+        self.count = 0
+        """Faults so far."""
+
+    def begin(self) -> None:
+        """Start all faults that the plan has."""
+        plan = self._world.plan
+        for rate, strike in (
+            (plan.partitions, self._partition),
+            (plan.resets, self._reset),
+            (plan.clogs, self._clog),
+            (plan.crashes, self._crash),
+            (plan.power_losses, self._power_loss),
+            (plan.all_down, self._all_down),
+            (plan.pauses, self._pause),
+            (plan.clock_jumps, self._clock_jump),
+        ):
+            if rate:
+                self._plan_next(rate, strike)
+
+    def stop(self) -> None:
+        """End all faults: repair the network, start and resume every server."""
+        self._stopped = True
+        self._world.network.heal()
+        for server in self._servers():
+            self._restart(server)
+            server.resume()
+
+    def _servers(self) -> list[Server]:
+        return list(self._world.servers.values())
+
+    def _plan_next(self, rate: float, strike: Callable[[], None]) -> None:
+        wait = int(self._rng.expovariate(rate / MINUTE_US))
+        self._world.scheduler.after(wait, self._strike, rate, strike)
+
+    def _strike(self, rate: float, strike: Callable[[], None]) -> None:
+        if not self._stopped:
+            self.count += 1
+            strike()
+            self._plan_next(rate, strike)
+
+    def _later(self, longest_us: int, callback: Callable[..., None], *arguments: object) -> None:
+        self._world.scheduler.after(self._rng.randrange(longest_us), callback, *arguments)
+
+    # ------------------------------------------------------------------- network
+
+    def _partition(self) -> None:
+        network, ids = self._world.network, sorted(self._world.servers)
+        network.heal()
+        network.cut(self._draw_cut(ids))
+        self._later(CUT_US_MAX, network.heal)
+
+    def _draw_cut(self, ids: list[NodeId]) -> list[tuple[NodeId, NodeId]]:
+        rng = self._rng
+        shuffled = rng.sample(ids, len(ids))
+        pairs = [(a, b) for a in ids for b in ids if a != b]
+        match rng.choice(("halves", "one-way", "isolated", "ring", "link", "leader")):
+            case "halves":
+                part = set(shuffled[: rng.randint(1, max(1, len(ids) - 1))])
+                return [(a, b) for a, b in pairs if (a in part) != (b in part)]
+            case "one-way":
+                part = set(shuffled[: rng.randint(1, max(1, len(ids) - 1))])
+                return [(a, b) for a, b in pairs if a in part and b not in part]
+            case "isolated":
+                return [(a, b) for a, b in pairs if shuffled[0] in (a, b)]
+            case "ring":  # each sees only its neighbours: majorities overlap and none is the same
+                place = {node: i for i, node in enumerate(shuffled)}
+                return [(a, b) for a, b in pairs if (place[a] - place[b]) % len(ids) not in (1, len(ids) - 1)]
+            case "leader":
+                leaders = {s.replica.node.leader for s in self._servers() if s.replica is not None}
+                return [(a, b) for a, b in pairs if a in leaders or b in leaders]
+            case _:
+                return [rng.choice(pairs)] if pairs else []
+
+    def _reset(self) -> None:
+        ids = sorted(self._world.servers)
+        if len(ids) > 1:
+            a, b = self._rng.sample(ids, 2)
+            self._world.reset_connection(a, b)
+
+    def _clog(self) -> None:
+        ids = sorted(self._world.servers)
+        if len(ids) > 1:
+            a, b = self._rng.sample(ids, 2)
+            self._world.network.clog((a, b))
+            self._later(CLOG_US_MAX, self._world.network.unclog, (a, b))
+
+    # ----------------------------------------------------------------- processes
+
+    def _any_up(self) -> Server | None:
+        up = [server for server in self._servers() if server.replica is not None]
+        return self._rng.choice(up) if up else None
+
+    def _crash(self) -> None:
+        self._end(self._any_up(), power_loss=False)
+
+    def _power_loss(self) -> None:
+        self._end(self._any_up(), power_loss=True)
+
+    def _all_down(self) -> None:
+        for server in self._servers():
+            if server.replica is not None:
+                self._end(server, power_loss=True)
+
+    def _end(self, server: Server | None, *, power_loss: bool) -> None:
+        if server is not None:
+            server.end(power_loss=power_loss)
+
+    def ended(self, server: Server) -> None:
+        """Plan the restart of a server whose process has ended, for whatever reason."""
+        if self._stopped:
+            self._restart(server)
+        else:
+            self._later(DOWN_US_MAX, self._restart, server)
+
+    def _restart(self, server: Server) -> None:
+        if server.replica is None:
+            server.start()
+
+    def _pause(self) -> None:
+        server = self._any_up()
+        if server is not None and not server.paused:
+            server.pause()
+            self._later(PAUSE_US_MAX, server.resume)
+
+    def _clock_jump(self) -> None:
+        server = self._rng.choice(self._servers())
+        server.wall_offset_ms = self._rng.choice(
+            (0, self._rng.randint(-CLOCK_JUMP_MS_MAX, CLOCK_JUMP_MS_MAX), self._rng.randint(-500, 500))
+        )

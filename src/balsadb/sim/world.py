@@ -1,0 +1,247 @@
+"""A whole simulated cluster with its clients, faults and checkers.
+
+A run has two phases. In the safety phase everything that the plan allows goes wrong and the checkers watch
+every step. In the liveness phase the faults stop: the cluster must elect, commit and answer within a bound,
+and then the final values are read on every server and judged together with everything the clients saw.
+"""
+
+from __future__ import annotations
+
+import random
+
+import google_crc32c
+
+from balsadb.raft.messages import Message
+from balsadb.raft.node import Role
+from balsadb.raft.types import Configuration, Index, Member, NodeId, Term
+from balsadb.replica.request import Lane, Request, RequestKind
+from balsadb.sim.checkers.ledger import check_ledger
+from balsadb.sim.checkers.linearizability import Verdict, check
+from balsadb.sim.checkers.log import DigestChecker, LogChecker, terms_never_go_back
+from balsadb.sim.clients import Client
+from balsadb.sim.failures import LivenessViolation, SafetyViolation
+from balsadb.sim.faults import FaultPlan, draw
+from balsadb.sim.history import Action, Operation
+from balsadb.sim.nemesis import Nemesis
+from balsadb.sim.network import Network
+from balsadb.sim.scheduler import Scheduler
+from balsadb.sim.server import Server
+
+SAFETY_US = 6_000_000
+"""Length of the safety phase."""
+LIVENESS_US = 15_000_000
+"""A healed cluster must do everything asked of it within this."""
+DIGEST_EVERY = 16
+"""States are compared at every index that this divides."""
+
+
+class World:
+    """One run."""
+
+    def __init__(self, seed: int, plan: FaultPlan | None = None, *, trace: bool = False) -> None:
+        self.seed = seed
+        rng = random.Random(seed)
+        drawn = draw(rng)
+        self.plan = plan or drawn
+        self.scheduler = Scheduler()
+        self.network = Network(self.scheduler, self._fork(rng), self.plan, self._deliver)
+        self.trace: list[str] | None = [] if trace else None
+        self._hash = 0
+        voters = tuple(range(1, self.plan.nodes + 1))
+        self.configuration = Configuration(
+            voters=voters, members=tuple(Member(node, f"peer:{node}") for node in voters)
+        )
+        self.log_checker = LogChecker()
+        self._digests = DigestChecker()
+        self.servers: dict[NodeId, Server] = {}
+        for node in voters:
+            self.servers[node] = Server(self, node, self._fork(rng))
+        self.nemesis = Nemesis(self, self._fork(rng))
+        self.healthy = False
+        self._rewrites = rng.random() < 0.5
+        keys = tuple(b"key-%d" % number for number in range(rng.randint(1, 4)))
+        self._keys = keys
+        self.clients = [
+            Client(self, number, self._fork(rng), keys, self._rewrites)
+            for number in range(1, rng.randint(2, 8) + 1)
+        ]
+        self._probes: dict[Request, NodeId] = {}
+        self._finals: list[Operation] = []
+
+    @staticmethod
+    def _fork(rng: random.Random) -> random.Random:
+        """Give a part its own random numbers, so that a change in one does not shift all others."""
+        return random.Random(rng.getrandbits(64))
+
+    # ----------------------------------------------------------------------- run
+
+    def run(self) -> None:
+        """Run both phases. Raises SafetyViolation, LivenessViolation, or InvariantError of the core."""
+        for server in self.servers.values():
+            server.start()
+        for client in self.clients:
+            client.begin()
+        self.nemesis.begin()
+        self.scheduler.run(SAFETY_US)
+        self._liveness()
+        self._judge()
+
+    def _liveness(self) -> None:
+        self.healthy = self.network.healthy = True
+        self.nemesis.stop()
+        for server in self.servers.values():
+            server.wall_offset_ms = 0
+        for a in self.servers:
+            for b in self.servers:
+                if a < b:
+                    self.reset_connection(a, b)
+        for client in self.clients:
+            client.stopped = True
+        deadline = self.scheduler.now_us + LIVENESS_US
+        for node, server in self.servers.items():
+            self._probe(server, node, deadline)
+        if not self.scheduler.run(deadline, self._settled):
+            raise LivenessViolation(self._describe_standstill())
+
+    def _probe(self, server: Server, node: NodeId, deadline: int) -> None:
+        """Ask a server for a write and for all final values, again and again until it answers."""
+        # Only when no client waits any more, so that nothing changes after the values were read.
+        if any(client.waiting for client in self.clients):
+            return
+        if node not in self._probes.values() and server.replica is not None:
+            commands = [[b"GET", key] for key in self._keys]
+            reads = [(1, command) for command in commands]
+            lane = Lane(None)
+            request = Request(
+                lane, RequestKind.WRITE, [[b"SET", b"probe", b"%d" % node]], reads, len(reads) + 1, 1
+            )
+            self._probes[request] = node
+            request.context = self.scheduler.now_us / 1e6
+            server.replica.submit(request)
+            server.wake()
+
+    def _settled(self) -> bool:
+        """Tell whether every server has answered and has applied the whole log."""
+        answered = {operation.client for operation in self._finals}
+        if len(answered) < len(self.servers):
+            return False
+        indexes = {s.replica.machine.applied_index if s.replica else -1 for s in self.servers.values()}
+        return len(indexes) == 1 and indexes == {self.log_checker.newest}
+
+    def _judge(self) -> None:
+        """Judge what the clients saw together with the final values."""
+        for client in self.clients:
+            client.finish()
+        history = [operation for client in self.clients for operation in client.history] + self._finals
+        final: dict[bytes, bytes | None] = {}
+        for operation in self._finals:
+            assert not isinstance(operation.result, int)
+            final[operation.key] = operation.result
+        check_ledger(history, final, self._rewrites)
+        finding = check(history)
+        if finding.verdict is not Verdict.LINEARIZABLE:
+            raise SafetyViolation("linearizability", str(finding))
+        for server in self.servers.values():
+            self._compare_digest(server)
+
+    def _describe_standstill(self) -> str:
+        lines = [f"not everything was answered {LIVENESS_US // 1_000_000} s after the faults ended"]
+        for server in self.servers.values():
+            node = server.replica.node if server.replica else None
+            lines.append(
+                f"  server {server.id}: down"
+                if node is None
+                else f"  server {server.id}: {node.role.value} term {node.term} leader {node.leader} "
+                f"last {node.last_index} commit {node.commit_index} applied {node.applied_index}"
+            )
+        return "\n".join(lines)
+
+    # ------------------------------------------------------------- what happens
+
+    def note(self, event: str) -> None:
+        """Add an event to the trace and to its hash."""
+        line = f"{self.scheduler.now_us} {event}"
+        self._hash = google_crc32c.extend(self._hash, line.encode())
+        if self.trace is not None:
+            self.trace.append(line)
+
+    @property
+    def trace_hash(self) -> int:
+        """A number that two runs share only if the same happened in both."""
+        return self._hash
+
+    def _deliver(self, message: Message) -> None:
+        self.note(f"{message.source}->{message.target} {type(message).__name__} {message.term}")
+        self.servers[message.target].receive(message)
+
+    def reset_connection(self, a: NodeId, b: NodeId) -> None:
+        """Break the connections between two servers and make new ones."""
+        for here, there in ((a, b), (b, a)):
+            self.servers[here].lost(there)
+            self.scheduler.after(5_000, self.servers[here].connected, there)
+
+    def started(self, server: Server) -> None:
+        """Note that a process has started."""
+        assert server.replica is not None
+        self.note(f"start {server.id}")
+        terms_never_go_back({server.id: server.durable_term}, server.replica.node)
+        for other in self.servers.values():
+            if other is not server:
+                self.scheduler.after(5_000, other.connected, server.id)
+                self.scheduler.after(5_000, server.connected, other.id)
+
+    def ended(self, server: Server) -> None:
+        """Let everybody who was connected to an ended process notice."""
+        self.note(f"end {server.id}")
+        self.network.forget(server.id)
+        for client in self.clients:
+            client.disconnected(server.id)
+        for request in [r for r, node in self._probes.items() if node == server.id]:
+            del self._probes[request]
+        for other in self.servers.values():
+            if other is not server:
+                self.scheduler.after(1_000, other.lost, server.id)
+        self.nemesis.ended(server)
+
+    def turned(self, server: Server) -> None:
+        """Look at a server after a turn."""
+        assert server.replica is not None
+        self.log_checker.stepped(server.replica.node)
+        if self.healthy:
+            self._probe(server, server.id, 0)
+
+    def applied(self, node: NodeId, index: Index, term: Term, payload: bytes) -> None:
+        """Look at an entry that a server is about to apply."""
+        self.note(f"apply {node} {index} {term}")
+        self.log_checker.applied(node, index, term, payload)
+        if index % DIGEST_EVERY == 1:
+            self._compare_digest(self.servers[node])
+
+    def _compare_digest(self, server: Server) -> None:
+        if server.replica is not None:
+            machine = server.replica.machine
+            self._digests.observed(server.id, machine.applied_index, machine.digest())
+
+    def finished(self, server: Server, request: Request) -> None:
+        """Bring an answer to its client."""
+        assert server.replica is not None
+        client = request.lane.owner
+        refused = [getattr(reply, "text", None) for reply in request.replies or []]
+        self.note(f"answer {server.id} {refused}")
+        if request.kind is RequestKind.WRITE and not any(refused):
+            self.log_checker.acknowledged(server.replica.machine.applied_index, server.replica.configuration)
+        if client is not None:
+            client.answered(request)
+            return
+        node = self._probes.pop(request, None)
+        if node is not None and not any(text for text in refused if text != b"OK"):
+            assert request.replies is not None
+            for key, reply in zip(self._keys, request.replies[1:], strict=True):
+                assert reply is None or isinstance(reply, bytes)
+                now = self.scheduler.now_us / 1e6
+                self._finals.append(Operation(-node, Action.GET, key, b"", reply, request.context, now))
+
+    @property
+    def leaders(self) -> list[NodeId]:
+        """Servers that believe to lead."""
+        return [s.id for s in self.servers.values() if s.replica and s.replica.node.role is Role.LEADER]
