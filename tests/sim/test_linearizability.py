@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 
+import msgspec
 import pytest
 
 from balsadb.sim.checkers.linearizability import Verdict, check, check_key, step
@@ -142,3 +143,48 @@ def test_it_agrees_with_trying_every_order():
         assert check_key(sorted(operations, key=lambda op: op.called)) is expected, f"seed {seed}"
         verdicts.add(expected)
     assert len(verdicts) == 2
+
+
+def lived(rng: random.Random) -> list[Operation]:
+    """Make a history as clients record it: unique values, some calls without an answer, perhaps one lie."""
+    value: bytes | None = None
+    operations: list[Operation] = []
+    for number in range(rng.randint(3, 7)):
+        time = number * 2.0
+        argument = b"%d," % number
+        kind = rng.choice("ggaaapd")
+        template = {
+            "g": get(time, time, value),
+            "p": put(time, time, argument),
+            "a": append(time, time, argument, len(value or b"") + len(argument)),
+            "d": delete(time, time, value is not None),
+        }[kind]
+        called, returned = time - rng.choice([0, 1, 3]), time + rng.choice([0, 1, 3])
+        happened = True
+        if kind != "g" and rng.random() < 0.35:
+            happened = rng.random() < 0.6
+            template = msgspec.structs.replace(template, returned=None, result=None)
+        else:
+            template = msgspec.structs.replace(template, returned=returned)
+        operations.append(msgspec.structs.replace(template, called=called))
+        if happened:
+            value = step(value, msgspec.structs.replace(template, returned=None))[1]
+    if rng.random() < 0.8:
+        lie = rng.randrange(len(operations))
+        damaged = operations[lie]
+        if isinstance(damaged.result, bytes) and damaged.result:
+            damaged = msgspec.structs.replace(damaged, result=damaged.result[rng.choice([0, 2]) : -2] or None)
+        elif damaged.returned is not None:
+            damaged = msgspec.structs.replace(damaged, called=99, returned=100)
+        operations[lie] = damaged
+    return sorted(operations, key=lambda op: op.called)
+
+
+def test_its_shortcuts_agree_with_trying_every_order():
+    verdicts = {Verdict.LINEARIZABLE: 0, Verdict.VIOLATION: 0}
+    for seed in range(1500):
+        operations = lived(random.Random(seed))
+        expected = Verdict.LINEARIZABLE if naive(operations) else Verdict.VIOLATION
+        assert check_key(operations) is expected, f"seed {seed}"
+        verdicts[expected] += 1
+    assert min(verdicts.values()) > 100, verdicts

@@ -39,7 +39,9 @@ class _Call:
 class Client:
     """One client of the simulated cluster."""
 
-    def __init__(self, world: World, number: int, rng: random.Random, keys: tuple[bytes, ...], rewrites: bool) -> None:
+    def __init__(
+        self, world: World, number: int, rng: random.Random, keys: tuple[bytes, ...], rewrites: bool
+    ) -> None:
         self.number = number
         self.history: list[Operation] = []
         self.refused = 0
@@ -73,7 +75,12 @@ class Client:
     def _connect(self) -> bool:
         """Stay with the server, or find another when its process is gone."""
         server = self._world.servers.get(self._server)
-        if server is None or server.replica is None or server.starts != self._boot or self._rng.random() < 0.05:
+        if (
+            server is None
+            or server.replica is None
+            or server.starts != self._boot
+            or self._rng.random() < 0.05
+        ):
             alive = [s for s in self._world.servers.values() if s.replica is not None]
             if not alive:
                 return False

@@ -45,7 +45,12 @@ class WatchedMachine(StateMachine):
         self._watch = watch
 
     def apply_commands(
-        self, index: int, term: int, time_ms: int, payload: bytes, reads: list[tuple[int, list[bytes]]] | tuple[()] = ()
+        self,
+        index: int,
+        term: int,
+        time_ms: int,
+        payload: bytes,
+        reads: list[tuple[int, list[bytes]]] | tuple[()] = (),
     ) -> Outcome:
         """Report and apply."""
         self._watch(index, term, payload)

@@ -16,7 +16,9 @@ SEPARATOR = b","
 """Ends every appended value."""
 
 
-def check_ledger(history: Iterable[Operation], final: Mapping[bytes, bytes | None], overwritten: bool) -> None:
+def check_ledger(
+    history: Iterable[Operation], final: Mapping[bytes, bytes | None], overwritten: bool
+) -> None:
     """Check the appends of a history against the final values.
 
     `overwritten`: keys were also put and deleted, so that an acknowledged append may be gone; then only
@@ -33,9 +35,13 @@ def check_ledger(history: Iterable[Operation], final: Mapping[bytes, bytes | Non
                 raise SafetyViolation("ledger", f"{value!r} stands twice in {key!r}")
             seen.add(value)
             if not overwritten and value not in known:
-                raise SafetyViolation("ledger", f"{value!r} in {key!r} was appended by nobody, or was refused")
+                raise SafetyViolation(
+                    "ledger", f"{value!r} in {key!r} was appended by nobody, or was refused"
+                )
         if overwritten:
             continue
         for operation in appends:
             if operation.key == key and operation.returned is not None and operation.argument not in seen:
-                raise SafetyViolation("ledger", f"the acknowledged {operation.argument!r} is lost from {key!r}")
+                raise SafetyViolation(
+                    "ledger", f"the acknowledged {operation.argument!r} is lost from {key!r}"
+                )

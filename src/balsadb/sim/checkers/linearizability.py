@@ -15,7 +15,7 @@ search is over when every *answered* operation has happened.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
 
 import msgspec
@@ -80,98 +80,205 @@ def step(value: bytes | None, operation: Operation) -> tuple[bool, bytes | None]
             return (not known or operation.result == (value is not None)), None
 
 
-class _Event:
-    """A call or a return in the list of events of one key."""
+class _Search:
+    """The search of one key's history for an order that explains it."""
 
-    __slots__ = ("following", "number", "operation", "preceding", "return_event")
+    def __init__(self, operations: Sequence[Operation]) -> None:
+        self._operations = operations
+        self._by_call = [n for n, op in enumerate(operations) if op.returned is not None]
+        self._by_return = sorted(self._by_call, key=self._returned)
+        self._open = [
+            n for n, op in enumerate(operations) if op.returned is None and op.action is not Action.GET
+        ]
+        self._all = sum(1 << n for n in self._by_call)
+        self._seen = _states_seen(operations)
+        reads = [op.result for op in operations if op.action is Action.GET and isinstance(op.result, bytes)]
+        self._readable = {result[:length] for result in set(reads) for length in range(len(result) + 1)}
+        self._filler = _filler(operations)
+        self._unread = self._find_unread(reads)
+        self._twins = self._find_twins()
 
-    def __init__(self, operation: Operation, number: int, return_event: _Event | None) -> None:
-        self.operation = operation
-        self.number = number
-        """Position of the operation, used as its bit in the set of happened ones; -1 for a return."""
-        self.return_event = return_event
-        """Of a call: its return, if there is one."""
-        self.preceding: _Event | None = None
-        self.following: _Event | None = None
+    def _returned(self, number: int) -> float:
+        returned = self._operations[number].returned
+        assert returned is not None
+        return returned
 
-    def lift(self) -> None:
-        """Take this call and its return out of the list."""
-        _unlink(self)
-        if self.return_event is not None:
-            _unlink(self.return_event)
+    def run(self, steps_max: int) -> Verdict:
+        """Try orders until one explains every answer or none is left.
 
-    def unlift(self) -> None:
-        """Put them back; the reverse of the newest `lift`."""
-        if self.return_event is not None:
-            _relink(self.return_event)
-        _relink(self)
+        Few of the operations whose effect nobody has read are ever needed, and each one allowed multiplies
+        the orders. So orders with none of them are tried first, then with a few, then with all.
+        """
+        if self._seen is None:
+            return Verdict.VIOLATION
+        unread = sum(1 << number for number in self._unread)
+        verdict = Verdict.VIOLATION
+        for allowed in (0, 1, 2, 4, len(self._unread)):
+            verdict = self._try(steps_max, unread, allowed)
+            if verdict is Verdict.LINEARIZABLE or allowed >= len(self._unread):
+                break
+        return verdict
+
+    def _try(self, steps_max: int, unread: int, allowed: int) -> Verdict:
+        assert self._seen is not None
+        state = self._advance(0, None, 0, 0)
+        path = [(*state, self._candidates(state[0], state[2], state[3]))]
+        visited: dict[tuple[int, bytes | None], list[int]] = {}
+        for _ in range(steps_max):
+            happened, value, oldest, first, candidates = path[-1]
+            if happened & self._all == self._all:
+                return Verdict.LINEARIZABLE
+            number = next(candidates, None)
+            if number is None:
+                path.pop()
+                if not path:
+                    return Verdict.VIOLATION
+                continue
+            fits, new = step(value, self._operations[number])
+            after = happened | 1 << number
+            if not fits or self._seen.get(number, new) != new or (after & unread).bit_count() > allowed:
+                continue
+            state = self._advance(after, self._blur(new), oldest, first)
+            if self._is_new(visited, state[0], state[1]):
+                path.append((*state, self._candidates(state[0], state[2], state[3])))
+        return Verdict.GAVE_UP
+
+    def _is_new(
+        self, visited: dict[tuple[int, bytes | None], list[int]], happened: int, value: bytes | None
+    ) -> bool:
+        """Note a state; False when one from which at least as much is possible was tried before.
+
+        Operations without an answer need not happen. So of two states that differ only in them, the one
+        in which fewer have happened can go wherever the other can.
+        """
+        unanswered = happened & ~self._all
+        tried = visited.setdefault((happened & self._all, value), [])
+        if any(fewer & unanswered == fewer for fewer in tried):
+            return False
+        tried.append(unanswered)
+        return True
+
+    def _candidates(self, happened: int, oldest: int, first: int) -> Iterator[int]:
+        """Operations that may happen next; those without an answer last, since they need not happen."""
+        limit = self._limit(oldest)
+        for numbers in (self._by_call[first:], self._open):
+            for number in numbers:
+                if self._operations[number].called > limit:
+                    break
+                twin = self._twins.get(number)
+                if not happened >> number & 1 and (twin is None or happened >> twin & 1):
+                    yield number
+
+    def _find_unread(self, reads: Sequence[bytes]) -> list[int]:
+        """Find the operations without an answer of which no read shows that they happened."""
+        operations = self._operations
+        return [
+            number
+            for number in self._open
+            if operations[number].action is Action.DELETE
+            or not any(operations[number].argument in result for result in reads)
+        ]
+
+    def _find_twins(self) -> dict[int, int]:
+        """Find, for each unread operation, an earlier one of the same effect that can stand in for it.
+
+        Their values are of the same length and nobody read either, so nobody can tell which one happened.
+        """
+        newest: dict[tuple[Action, int], int] = {}
+        twins: dict[int, int] = {}
+        for number in self._unread:
+            operation = self._operations[number]
+            alike = (operation.action, len(operation.argument))
+            if alike in newest:
+                twins[number] = newest[alike]
+            newest[alike] = number
+        return twins
+
+    def _blur(self, value: bytes | None) -> bytes | None:
+        """Keep only the length of a state that no read can ever show, since no read begins with it."""
+        if value is None or self._filler is None or value in self._readable:
+            return value
+        return self._filler * len(value)
+
+    def _limit(self, oldest: int) -> float:
+        """Time of the next return: nothing called later may happen before that operation has."""
+        return self._returned(self._by_return[oldest]) if oldest < len(self._by_return) else float("inf")
+
+    def _advance(
+        self, happened: int, value: bytes | None, oldest: int, first: int
+    ) -> tuple[int, bytes | None, int, int]:
+        """Let everything happen that may and changes nothing: what is possible after it, was so before.
+
+        `oldest` counts in `_by_return` and `first` in `_by_call`; all operations before them have happened.
+        """
+        operations, by_call, by_return = self._operations, self._by_call, self._by_return
+        while True:
+            while oldest < len(by_return) and happened >> by_return[oldest] & 1:
+                oldest += 1
+            while first < len(by_call) and happened >> by_call[first] & 1:
+                first += 1
+            before, limit = happened, self._limit(oldest)
+            for position in range(first, len(by_call)):
+                number = by_call[position]
+                if operations[number].called > limit:
+                    break
+                harmless = operations[number].action in (Action.GET, Action.DELETE)
+                if (
+                    harmless
+                    and not happened >> number & 1
+                    and step(value, operations[number]) == (True, value)
+                ):
+                    happened |= 1 << number
+            if happened == before:
+                return happened, value, oldest, first
 
 
-def _unlink(event: _Event) -> None:
-    assert event.preceding is not None
-    event.preceding.following = event.following
-    if event.following is not None:
-        event.following.preceding = event.preceding
+def _filler(operations: Sequence[Operation]) -> bytes | None:
+    """Return a byte that occurs nowhere in the history, or None when all do."""
+    used = set[int]()
+    for operation in operations:
+        used.update(operation.argument)
+        if isinstance(operation.result, bytes):
+            used.update(operation.result)
+    return next((bytes((byte,)) for byte in range(256) if byte not in used), None)
 
 
-def _relink(event: _Event) -> None:
-    assert event.preceding is not None
-    event.preceding.following = event
-    if event.following is not None:
-        event.following.preceding = event
+def _states_seen(operations: Sequence[Operation]) -> dict[int, bytes] | None:
+    """Find which state each append must have left behind, where a read tells.
 
-
-def _events(operations: Sequence[Operation]) -> _Event:
-    """Build the list of events and return its head, which stands for no event."""
-    timeline: list[tuple[float, int, int, _Event]] = []
+    A value that was appended once and by one operation only, and that a read shows, stood at the end of the
+    state when it was appended: everything before it in the read is what was there. Returns None when two
+    reads tell different things, which no order explains.
+    """
+    results = {op.result for op in operations if op.action is Action.GET and isinstance(op.result, bytes)}
+    arguments = [op.argument for op in operations if op.action in (Action.APPEND, Action.PUT)]
+    seen: dict[int, bytes] = {}
     for number, operation in enumerate(operations):
-        return_event = None
-        if operation.returned is not None:
-            return_event = _Event(operation, -1, None)
-            # At equal times calls come first: such operations overlap, which is the lenient reading.
-            timeline.append((operation.returned, 1, number, return_event))
-        timeline.append((operation.called, 0, number, _Event(operation, number, return_event)))
-    timeline.sort(key=lambda item: item[:3])
-    head = last = _Event(Operation(0, Action.GET, b""), -1, None)
-    for *_, event in timeline:
-        last.following, event.preceding = event, last
-        last = event
-    return head
+        value = operation.argument
+        if operation.action is not Action.APPEND or not value or not _unique(value, arguments):
+            continue
+        states = {result[: result.index(value) + len(value)] for result in results if value in result}
+        if len(states) > 1 or any(result.count(value) > 1 for result in results):
+            return None
+        if states:
+            seen[number] = states.pop()
+    return seen
+
+
+def _unique(value: bytes, arguments: Sequence[bytes]) -> bool:
+    """Tell whether `value` can come into a state only by being appended itself.
+
+    It can't when it ends with the separator that all arguments end with, contains no other one, and no other
+    argument ends like it.
+    """
+    separator = value[-1:]
+    return (
+        value.count(separator) == 1
+        and all(argument.endswith(separator) for argument in arguments)
+        and sum(argument.endswith(value) or value in argument for argument in arguments) == 1
+    )
 
 
 def check_key(operations: Sequence[Operation], steps_max: int = STEPS_MAX) -> Verdict:
-    """Judge all operations on one key."""
-    open_answers = sum(1 for operation in operations if operation.returned is not None)
-    if not open_answers:
-        return Verdict.LINEARIZABLE
-    head = _events(operations)
-    event = head.following
-    value: bytes | None = None
-    happened = 0
-    visited: set[tuple[int, bytes | None]] = set()
-    choices: list[tuple[_Event, bytes | None]] = []
-    for _ in range(steps_max):
-        if event is not None and event.number >= 0:
-            fits, new = step(value, event.operation)
-            after = happened | (1 << event.number)
-            if fits and (after, new) not in visited:
-                visited.add((after, new))
-                choices.append((event, value))
-                value, happened = new, after
-                event.lift()
-                open_answers -= event.return_event is not None
-                if not open_answers:
-                    return Verdict.LINEARIZABLE
-                event = head.following
-            else:
-                event = event.following
-            continue
-        # A return that can't wait, or the end of the list: the last choice was wrong.
-        if not choices:
-            return Verdict.VIOLATION
-        event, value = choices.pop()
-        happened &= ~(1 << event.number)
-        event.unlift()
-        open_answers += event.return_event is not None
-        event = event.following
-    return Verdict.GAVE_UP
+    """Judge all operations on one key, given in the order of their calls."""
+    return _Search(operations).run(steps_max)

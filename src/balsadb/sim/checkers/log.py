@@ -80,7 +80,8 @@ class LogChecker:
             holders = [node for node in half if self._on_disk.get(node, {}).get(index) == term]
             if half and len(holders) * 2 <= len(half):
                 raise SafetyViolation(
-                    "durability", f"entry {index} of term {term} was acknowledged with only {holders} having it on disk"
+                    "durability",
+                    f"entry {index} of term {term} was acknowledged with only {holders} having it on disk",
                 )
 
 
@@ -99,4 +100,6 @@ class DigestChecker:
 def terms_never_go_back(before: Mapping[NodeId, Term], node: Node) -> None:
     """Check a restarted server against the newest term that it had made durable."""
     if node.term < before.get(node.id, 0):
-        raise SafetyViolation("terms", f"server {node.id} restarted in term {node.term} after {before[node.id]}")
+        raise SafetyViolation(
+            "terms", f"server {node.id} restarted in term {node.term} after {before[node.id]}"
+        )
