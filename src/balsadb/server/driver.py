@@ -52,6 +52,7 @@ class Driver:
         self._loop = loop
         self._disk = SyncThread(wal, loop, self._written)
         self._disk_idle = True
+        self._preparing = False
         self._awake = False
         self._tick_due = False
         self._timer: asyncio.TimerHandle | None = None
@@ -155,7 +156,16 @@ class Driver:
         except BalsaError as error:
             stop_process(str(error))
         self._disk_idle = True
+        if not self._preparing and self._wal.prepare_due:
+            self._preparing = True
+            self._loop.run_in_executor(None, self._wal.prepare).add_done_callback(self._prepared)
         self.wake()
+
+    def _prepared(self, done: asyncio.Future[None]) -> None:
+        self._preparing = False
+        error = done.exception()
+        if error is not None and not self._stopped:
+            stop_process(f"the next file of the write-ahead log can't be made: {error}")
 
     def _fetch(self, fetch: Fetch) -> None:
         future = self._loop.run_in_executor(None, self._wal.read, fetch.first, fetch.last, FETCH_BYTES_MAX)

@@ -1,1 +1,13 @@
-"""(story follows)"""
+"""What a node keeps on disk: its identity in `META`, and the write-ahead log of its Raft peer.
+
+    files.py     the one door to the file system; the simulator stands behind it too
+    records.py   bytes of the log: records, batches, segment headers
+    index.py     where each entry lies
+    segments.py  files of the log: names, zero-filled segments ahead of need
+    recovery.py  pure: what the bytes of the segments mean after a crash, and when not to start
+    wal.py       plan, execute, complete, read
+    meta.py      bytes of META
+    datadir.py   lock, META, layout
+
+docs/disk-format.md has every byte; docs/architecture/storage.md has the story and the reasons.
+"""
