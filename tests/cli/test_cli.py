@@ -42,7 +42,7 @@ def test_version(run):
     assert run("--version") == (0, f"balsadb {__version__}\n", "")
 
 
-COMMANDS = ["demo", "serve", "get", "put", "append", "del", "status", "digest"]
+COMMANDS = ["demo", "serve", "get", "put", "append", "del", "status", "digest", "sim"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -24,7 +24,7 @@ class Scheduler:
         return self.now_us // 1000
 
     def after(self, delay_us: int, callback: Callable[..., None], *arguments: Any) -> None:
-        """Run `callback` in `delay_us` microseconds. There is no cancelling: callbacks check for themselves."""
+        """Run `callback` in `delay_us` microseconds. Nothing is cancelled: callbacks check."""
         self._scheduled += 1
         heapq.heappush(self._queue, (self.now_us + max(0, delay_us), self._scheduled, callback, arguments))
 

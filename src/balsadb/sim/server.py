@@ -7,7 +7,7 @@ The process is the production code: `replica`, `raft`, `kv` and the WAL. This mo
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import google_crc32c
@@ -50,7 +50,7 @@ class WatchedMachine(StateMachine):
         term: int,
         time_ms: int,
         payload: bytes,
-        reads: list[tuple[int, list[bytes]]] | tuple[()] = (),
+        reads: Sequence[tuple[int, list[bytes]]] = (),
     ) -> Outcome:
         """Report and apply."""
         self._watch(index, term, payload)

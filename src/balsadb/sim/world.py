@@ -8,6 +8,7 @@ and then the final values are read on every server and judged together with ever
 from __future__ import annotations
 
 import random
+from collections import deque
 
 import google_crc32c
 
@@ -35,6 +36,10 @@ DIGEST_EVERY = 16
 """States are compared at every index that this divides."""
 
 
+RECENT = 60
+"""Events that are kept for the report of a failure."""
+
+
 class World:
     """One run."""
 
@@ -46,6 +51,8 @@ class World:
         self.scheduler = Scheduler()
         self.network = Network(self.scheduler, self._fork(rng), self.plan, self._deliver)
         self.trace: list[str] | None = [] if trace else None
+        self.recent: deque[str] = deque(maxlen=RECENT)
+        """The last events, for the report of a failure."""
         self._hash = 0
         voters = tuple(range(1, self.plan.nodes + 1))
         self.configuration = Configuration(
@@ -162,6 +169,7 @@ class World:
         """Add an event to the trace and to its hash."""
         line = f"{self.scheduler.now_us} {event}"
         self._hash = google_crc32c.extend(self._hash, line.encode())
+        self.recent.append(line)
         if self.trace is not None:
             self.trace.append(line)
 

@@ -48,7 +48,7 @@ class LogChecker:
             if node.last_index < self.newest or node.log.term_at(self.newest) != term:
                 raise SafetyViolation(
                     "leader completeness",
-                    f"leader {node.id} of term {node.term} lacks the applied entry {self.newest} of term {term}",
+                    f"leader {node.id} of term {node.term} lacks the applied entry {self.newest} of {term}",
                 )
 
     def applied(self, node: NodeId, index: Index, term: Term, payload: bytes) -> None:
