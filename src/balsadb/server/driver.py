@@ -163,8 +163,9 @@ class Driver:
 
     def _prepared(self, done: asyncio.Future[None]) -> None:
         self._preparing = False
-        error = done.exception()
-        if error is not None and not self._stopped:
+        if self._stopped or done.cancelled():
+            return
+        if (error := done.exception()) is not None:
             stop_process(f"the next file of the write-ahead log can't be made: {error}")
 
     def _fetch(self, fetch: Fetch) -> None:
