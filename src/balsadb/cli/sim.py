@@ -76,7 +76,7 @@ def _many(first: int, runs: int | None, minutes: float | None, jobs: int) -> Non
     elapsed = (time.monotonic() - began) / 60
     print(f"{count} seeds, {operations} operations, {len(failed)} failed")
     print(
-        f"{count / elapsed:.0f} seeds a minute, {simulated_us / 3.6e9 / elapsed:.2f} simulated hours a minute, "
+        f"{count / elapsed:.0f} seeds and {simulated_us / 3.6e9 / elapsed:.2f} simulated hours a minute, "
         f"{cpu / max(1, count):.2f} CPU-seconds a seed"
     )
     if failed:

@@ -40,8 +40,14 @@ class FaultPlan(msgspec.Struct, frozen=True, kw_only=True):
     sync_us_max: int = 500
     slow_sync: float = 0.0
     """Probability that a sync takes up to two seconds."""
-    failed_sync: float = 0.0
-    """Probability that a write or sync fails; the process stops then (rule W4)."""
+    failing_disk: float = 0.0
+    """Probability that a file operation fails; the process stops then (rule W4)."""
+    interrupted_starts: float = 0.0
+    """Probability that a starting process ends while it reads and mends its files."""
+    full_disks: float = 0.0
+    """Disks a minute that are full for a while."""
+    bit_flips: float = 0.0
+    """Bits a minute that flip on the disk of a stopped server. Only a minority has such disks."""
     clock_jumps: float = 0.0
     """Jumps of a node's wall clock a minute, up to an hour in either direction."""
     small_caches: bool = False
@@ -70,7 +76,10 @@ def draw(rng: random.Random, nodes: int | None = None) -> FaultPlan:
         pauses=some((6.0, 30.0)),
         sync_us_max=2_000 if slow else 500,
         slow_sync=some((0.005, 0.03)),
-        failed_sync=some((0.0005, 0.002)),
+        failing_disk=some((0.0005, 0.002)),
+        interrupted_starts=some((0.1, 0.5)),
+        full_disks=some((3.0, 10.0)),
+        bit_flips=some((3.0, 20.0)),
         clock_jumps=some((10.0, 60.0)),
         small_caches=rng.random() < 0.5,
     )

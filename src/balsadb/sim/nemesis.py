@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 MINUTE_US = 60_000_000
 DOWN_US_MAX = 2_000_000
 """How long a killed process stays down at most."""
+FULL_US_MAX = 2_000_000
 PAUSE_US_MAX = 3_000_000
 CUT_US_MAX = 4_000_000
 CLOG_US_MAX = 1_500_000
@@ -28,6 +29,9 @@ class Nemesis:
         self._world = world
         self._rng = rng
         self._stopped = False
+        ids = sorted(world.servers)
+        self._victims = rng.sample(ids, (len(ids) - 1) // 2)
+        """Servers whose disks may be damaged: those that remain are always a majority."""
         self.count = 0
         """Faults so far."""
 
@@ -42,6 +46,8 @@ class Nemesis:
             (plan.power_losses, self._power_loss),
             (plan.all_down, self._all_down),
             (plan.pauses, self._pause),
+            (plan.full_disks, self._full_disk),
+            (plan.bit_flips, self._bit_flip),
             (plan.clock_jumps, self._clock_jump),
         ):
             if rate:
@@ -52,6 +58,8 @@ class Nemesis:
         self._stopped = True
         self._world.network.heal()
         for server in self._servers():
+            server.disk.full = False
+            server.disk.failing = 0.0
             self._restart(server)
             server.resume()
 
@@ -145,6 +153,23 @@ class Nemesis:
     def _restart(self, server: Server) -> None:
         if server.replica is None:
             server.start()
+
+    def _full_disk(self) -> None:
+        server = self._rng.choice(self._servers())
+        server.disk.full = True
+        self._later(FULL_US_MAX, self._make_room, server)
+
+    def _make_room(self, server: Server) -> None:
+        server.disk.full = False
+
+    def _bit_flip(self) -> None:
+        if not self._victims:
+            return
+        server = self._world.servers[self._rng.choice(self._victims)]
+        if server.replica is not None:
+            server.end(power_loss=self._rng.random() < 0.5)
+        where = server.disk.flip_bit()
+        self._world.note(f"flip {server.id} {where}")
 
     def _pause(self) -> None:
         server = self._any_up()

@@ -6,21 +6,26 @@ The process is the production code: `replica`, `raft`, `kv` and the WAL. This mo
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import google_crc32c
 
-from balsadb.errors import LocalFault
+from balsadb.errors import DataError, LocalFault
 from balsadb.kv.machine import Outcome, StateMachine
+from balsadb.raft.entry import Entry
 from balsadb.raft.invariants import Observation, check_step, observe
 from balsadb.raft.messages import Message
 from balsadb.raft.node import Node, Options
-from balsadb.raft.ready import Fetch, WriteBatch
-from balsadb.raft.types import Configuration, NodeId, Term
+from balsadb.raft.options import Recovered
+from balsadb.raft.ready import Fetch
+from balsadb.raft.types import Configuration, HardState, NodeId, Term
 from balsadb.replica import Replica, ReplicaOptions
-from balsadb.sim.storage import Storage
+from balsadb.sim.disk import Disk, Interrupted
+from balsadb.storage.datadir import DataDirectory
+from balsadb.storage.wal import Wal, WalOptions, WalWrite
 
 if TYPE_CHECKING:
     from balsadb.sim.world import World
@@ -29,6 +34,12 @@ TICK_US = 10_000
 """One tick of Raft's timers, as in the server."""
 TURN_US_MAX = 200
 """Time from an input to the turn that takes it."""
+FILE_OPERATIONS_MAX = 12
+"""A process that ends in the middle of a start or a write does so before one of so many file operations."""
+PREPARE_US_MAX = 20_000
+"""Time that it takes to fill the next segment with zeros."""
+FETCH_BYTES_MAX = 4_000
+SLOW_SYNC_US_MAX = 2_000_000
 START_MS = 1_600_000_000_000
 """Wall clock at the start of a run."""
 
@@ -88,13 +99,23 @@ class Server:
         self.durable_term: Term = 0
         """Newest term that this server has on disk."""
         self.starts = 0
+        self.broken: str | None = None
+        """Why this server must not start again: what its disk holds can't be trusted any more."""
         self._world = world
         self._rng = rng
-        self.storage = Storage(node_id, random.Random(rng.getrandbits(64)), world.plan)
+        self.disk = Disk(random.Random(rng.getrandbits(64)))
+        self._segment_bytes = rng.choice((2_048, 8_192, 65_536))
+        self._wal: Wal | None = None
+        self._flying: WalWrite | None = None
+        """What is on its way to the disk."""
+        self._preparing = False
+        self._entries: list[tuple[int, int, int]] = []
+        """Index, term and checksum of the entries of the write that is under way."""
+        self._durable_next: HardState | None = None
+        """Its hard state."""
         self._incarnation = 0
         """Counts starts and ends; a callback of an earlier process finds another number and does nothing."""
         self._awake = False
-        self._disk_idle = True
         self._deferred: list[tuple[Callable[..., None], tuple[object, ...]]] = []
         """What happened to a paused process; it finds out when it goes on."""
         self._observation: Observation | None = None
@@ -107,16 +128,49 @@ class Server:
         return self.replica is not None and not self.paused
 
     def start(self) -> None:
-        """Start a process on what the disk holds."""
+        """Start a process on what the disk holds; it may fail, or end before it has begun."""
         assert self.replica is None
-        world = self._world
+        if self.broken is not None:
+            return
+        world, disk = self._world, self.disk
         self._incarnation += 1
         self.starts += 1
-        self.paused = False
+        self.paused = self._awake = self._preparing = False
+        self._flying = None
         self._deferred.clear()
-        self._disk_idle = True
-        self._awake = False
-        recovered = self.storage.open()
+        disk.failing = 0.0 if world.healthy else world.plan.failing_disk
+        if not world.healthy and self._rng.random() < world.plan.interrupted_starts:
+            disk.interrupt_after(self._rng.randrange(FILE_OPERATIONS_MAX))
+        try:
+            directory, recovered = self._open()
+        except DataError as error:
+            self.broken = str(error)
+            self.end(power_loss=False)
+            return
+        except (LocalFault, Interrupted):
+            self.end(power_loss=self._rng.random() < 0.5)
+            return
+        disk.interrupt_after(None)
+        self._begin(directory.meta.boot, recovered)
+
+    def _open(self) -> tuple[DataDirectory, Recovered]:
+        world, rng = self._world, self._rng
+        directory = DataDirectory.open(
+            "data", self.disk, self.id, "the cluster", new_store_id=lambda: b"store of %7d" % self.id
+        )
+        options = WalOptions(
+            segment_bytes=self._segment_bytes, tail_bytes_max=rng.choice((1, 1_000, 100_000))
+        )
+        wal, recovered = Wal.open(self.disk, directory.wal_path, directory.meta.store_id, options)
+        self._wal = wal
+        entries: list[Entry] = []
+        while len(entries) < recovered.last_index:
+            entries += wal.read(len(entries) + 1, recovered.last_index, FETCH_BYTES_MAX)
+        world.log_checker.recovered(self.id, [_identity(entry) for entry in entries])
+        return directory, recovered
+
+    def _begin(self, boot: int, recovered: Recovered) -> None:
+        world = self._world
         configuration: Configuration = world.configuration
         node = Node(
             self.id,
@@ -125,13 +179,13 @@ class Server:
             SMALL if world.plan.small_caches else OPTIONS,
             random.Random(self._rng.getrandbits(64)),
             self.wall_ms,
-            boot=self.starts,
+            boot=boot,
         )
         machine = WatchedMachine(configuration.voters, self._applied)
         self.replica = Replica(
             node,
             machine,
-            self.starts,
+            boot,
             ReplicaOptions(payload_commands_max=3) if world.plan.small_caches else ReplicaOptions(),
             store_id=b"store-%d" % self.id,
             fresh_cluster_id=b"cluster of the simulator",
@@ -146,10 +200,30 @@ class Server:
     def end(self, *, power_loss: bool) -> None:
         """End the process; with `power_loss` the machine forgets what it had not synced."""
         self._incarnation += 1
-        self.replica = None
         self.paused = False
-        self.storage.crash(power_loss=power_loss)
-        self._world.ended(self)
+        was_up, self.replica = self.replica is not None, None
+        if self._wal is not None:
+            self._interrupt(self._wal)
+        self._wal = None
+        self.disk.process_ended()
+        if power_loss:
+            self.disk.power_loss()
+        self._world.ended(self, was_up=was_up)
+
+    def _interrupt(self, wal: Wal) -> None:
+        """End what the process's threads were doing to its files somewhere in the middle."""
+        work: list[Callable[[], None]] = []
+        if (flying := self._flying) is not None:
+            work.append(lambda: wal.execute(flying))
+        if self._preparing:
+            work.append(wal.prepare)
+        self._rng.shuffle(work)
+        for step in work:
+            self.disk.interrupt_after(self._rng.randrange(FILE_OPERATIONS_MAX))
+            with contextlib.suppress(LocalFault, Interrupted):
+                step()
+        if flying is not None:
+            self._world.log_checker.in_doubt(self.id, flying.first_index)
 
     def pause(self) -> None:
         """Stop the process in its tracks."""
@@ -237,11 +311,13 @@ class Server:
     def _take_turn(self) -> None:
         world, replica = self._world, self.replica
         assert replica is not None
-        effects = replica.turn(world.scheduler.now_ms, self.wall_ms, self._disk_idle)
+        effects = replica.turn(world.scheduler.now_ms, self.wall_ms, self._flying is None)
         if effects.write is not None:
-            self._disk_idle = False
-            self.storage.begin(effects.write)
-            self._after(self.storage.sync_us(world.healthy), self._synced, effects.write)
+            assert self._wal is not None
+            self._entries = [_identity(entry) for entry in effects.write.entries]
+            self._durable_next = effects.write.hard_state
+            self._flying = self._wal.plan(effects.write)
+            self._after(self._sync_us(), self._synced, self._flying)
         for message in effects.messages:
             world.network.send(message)
         for fetch in effects.fetches:
@@ -254,24 +330,49 @@ class Server:
         if effects.again:
             self.wake()
 
-    def _synced(self, write: WriteBatch) -> None:
+    def _sync_us(self) -> int:
+        plan = self._world.plan
+        if not self._world.healthy and self._rng.random() < plan.slow_sync:
+            return self._rng.randrange(SLOW_SYNC_US_MAX)
+        return self._rng.randint(plan.sync_us_min, plan.sync_us_max)
+
+    def _synced(self, write: WalWrite) -> None:
         assert self.replica is not None
-        if not self.storage.finish(healthy=self._world.healthy):
-            self.end(power_loss=False)  # rule W4: a failed sync is final for this process
+        assert self._wal is not None
+        wal = self._wal
+        try:
+            wal.execute(write)  # rule W4: a failure is final for this process
+            wal.complete(write)
+        except LocalFault:
+            self._flying = None
+            self._world.log_checker.in_doubt(self.id, write.first_index)
+            self.end(power_loss=False)
             return
-        if write.hard_state is not None:
-            self.durable_term = write.hard_state.term
-        self._world.log_checker.synced(
-            self.id, tuple((e.index, e.term, google_crc32c.value(e.encoded)) for e in write.entries)
-        )
-        self._disk_idle = True
+        self._flying = None
+        if self._durable_next is not None:
+            self.durable_term = self._durable_next.term
+        self._world.log_checker.synced(self.id, self._entries)
         self.replica.persisted(write.number)
+        if wal.prepare_due and not self._preparing:
+            self._preparing = True
+            self._after(self._rng.randrange(PREPARE_US_MAX), self._prepare)
         self.wake()
+
+    def _prepare(self) -> None:
+        assert self._wal is not None
+        self._preparing = False
+        self._guarded(self._wal.prepare)
 
     def _fetch(self, fetch: Fetch) -> None:
         assert self.replica is not None
-        self.replica.fetched(fetch, self.storage.read(fetch.first, fetch.last))
+        assert self._wal is not None
+        entries = self._wal.read(fetch.first, fetch.last, FETCH_BYTES_MAX)
+        self.replica.fetched(fetch, tuple(entries))
         self.wake()
 
     def _applied(self, index: int, term: int, payload: bytes) -> None:
         self._world.applied(self.id, index, term, payload)
+
+
+def _identity(entry: Entry) -> tuple[int, int, int]:
+    return entry.index, entry.term, google_crc32c.value(entry.encoded)

@@ -130,9 +130,10 @@ class World:
     def _settled(self) -> bool:
         """Tell whether every server has answered and has applied the whole log."""
         answered = {operation.client for operation in self._finals}
-        if len(answered) < len(self.servers):
+        working = [server for server in self.servers.values() if server.broken is None]
+        if len(answered) < len(working):
             return False
-        indexes = {s.replica.machine.applied_index if s.replica else -1 for s in self.servers.values()}
+        indexes = {s.replica.machine.applied_index if s.replica else -1 for s in working}
         return len(indexes) == 1 and indexes == {self.log_checker.newest}
 
     def _judge(self) -> None:
@@ -198,9 +199,14 @@ class World:
                 self.scheduler.after(5_000, other.connected, server.id)
                 self.scheduler.after(5_000, server.connected, other.id)
 
-    def ended(self, server: Server) -> None:
+    def ended(self, server: Server, *, was_up: bool) -> None:
         """Let everybody who was connected to an ended process notice."""
         self.note(f"end {server.id}")
+        if server.broken is not None:
+            self.note(f"broken {server.id}: {server.broken}")
+        self.nemesis.ended(server)
+        if not was_up:
+            return
         self.network.forget(server.id)
         for client in self.clients:
             client.disconnected(server.id)
@@ -209,7 +215,6 @@ class World:
         for other in self.servers.values():
             if other is not server:
                 self.scheduler.after(1_000, other.lost, server.id)
-        self.nemesis.ended(server)
 
     def turned(self, server: Server) -> None:
         """Look at a server after a turn."""

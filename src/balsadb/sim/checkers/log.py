@@ -11,7 +11,7 @@ Raft's safety properties (paper, Figure 3) as seen from outside, over all server
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import google_crc32c
 
@@ -33,6 +33,8 @@ class LogChecker:
         """Checksum of every entry that was ever written to a disk, by index and term."""
         self._on_disk: dict[NodeId, dict[Index, Term]] = {}
         """What each server has synced: our own book, kept apart from the code under test."""
+        self._in_doubt: dict[NodeId, Index] = {}
+        """First entry of the write that a server's end has interrupted."""
 
     # ------------------------------------------------------------- observations
 
@@ -61,7 +63,27 @@ class LogChecker:
             )
         self.newest = max(self.newest, index)
 
-    def synced(self, node: NodeId, entries: tuple[tuple[Index, Term, int], ...]) -> None:
+    def recovered(self, node: NodeId, entries: Sequence[tuple[Index, Term, int]]) -> None:
+        """Compare what a starting server found on its disk with what it had synced.
+
+        A write that was under way may have happened or not; everything before it must be there.
+        """
+        found = {index: term for index, term, _ in entries}
+        doubt = self._in_doubt.pop(node, None)
+        for index, term in self._on_disk.get(node, {}).items():
+            if (doubt is None or index < doubt) and found.get(index) != term:
+                raise SafetyViolation(
+                    "durability", f"server {node} had synced entry {index} of term {term}, and it is gone"
+                )
+        self._on_disk[node] = {}
+        self.synced(node, entries)
+
+    def in_doubt(self, node: NodeId, first: Index) -> None:
+        """Note that a server ended while a write with entries from `first` on (0: none) was under way."""
+        if first:
+            self._in_doubt[node] = first
+
+    def synced(self, node: NodeId, entries: Sequence[tuple[Index, Term, int]]) -> None:
         """Note that entries (index, term, checksum), consecutive, are on a server's disk."""
         book = self._on_disk.setdefault(node, {})
         if entries:
