@@ -7,7 +7,7 @@ What the callers rely on, as POSIX gives it:
 
 * bytes written are durable once `File.sync` has returned, and not a moment earlier;
 * a new, renamed or removed name is durable once `Files.sync_directory` of its directory has returned;
-* `rename` replaces its target as one step.
+* `rename` replaces its target as one step, and an open `File` stays that file under its new name.
 """
 
 from __future__ import annotations
@@ -111,6 +111,9 @@ class OsFiles:
         while not os.path.isdir(path):
             missing.append(path)
             path = os.path.dirname(path)
+        # A process may have been killed after it made this one and before it synced the name.
+        if os.access(os.path.dirname(path), os.W_OK):
+            self.sync_directory(os.path.dirname(path))
         for directory in reversed(missing):
             try:
                 os.mkdir(directory, 0o700)

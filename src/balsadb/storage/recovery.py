@@ -33,8 +33,6 @@ import struct
 from array import array
 from bisect import bisect_right
 
-import msgspec
-
 from balsadb.errors import DataError, ProtocolError
 from balsadb.raft.entry import Entry, decode_entry
 from balsadb.raft.options import Recovered
@@ -63,13 +61,6 @@ RESTORE = "Put the missing files back from where they were moved; if they are lo
 
 _ENTRY = struct.Struct("<BQQQB")
 _KIND_MAX = max(EntryKind)
-
-
-class Cut(msgspec.Struct, frozen=True):
-    """A torn batch: the bytes [start, stop) of the newest segment, to be zeroed."""
-
-    start: int
-    stop: int
 
 
 class _Scanned:
@@ -106,7 +97,8 @@ class Replay:
         """Where the next batch goes in the newest segment."""
         self.newest_batch: tuple[int, int] | None = None
         """Start and stop of the last batch in the newest segment."""
-        self.cut: Cut | None = None
+        self.torn = False
+        """The newest batch was torn: what lies behind `end` in the newest segment must be zeroed."""
         self._codec = Codec(store_id)
         self._terms: list[tuple[Index, Term]] = []
         self._memberships: list[Entry] = []
@@ -173,7 +165,7 @@ class Replay:
                 raise self._damage(at, problem)
         elif not records.is_zero(data, at + BATCH_HEADER_BYTES):
             raise self._damage(at, problem)
-        self.cut = Cut(at, records.sectors(len(data.rstrip(b"\0"))))
+        self.torn = True
 
     def _later_batch(self, data: bytes, at: int) -> bool:
         """Tell whether a batch that can only have been written after this one stands behind `at`."""
@@ -192,7 +184,7 @@ class Replay:
         body = data[at:stop]
         if body[-1] != 0 and records.count_zero_sectors(body) <= batch.zero_sectors:
             raise self._damage(bad, problem)
-        self.cut = Cut(at, stop)
+        self.torn = True
 
     # --------------------------------------------------------------------------- one batch
 

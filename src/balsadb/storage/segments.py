@@ -53,6 +53,12 @@ def parse_name(name: str) -> SegmentName | None:
     return None if match is None else SegmentName(int(match[1]), int(match[2]))
 
 
+def write_zeros(file: File, start: int, stop: int) -> None:
+    """Write zeros in [start, stop), unsynced."""
+    for at in range(start, stop, FILL_BYTES):
+        file.write([_ZEROS[: stop - at]], at)
+
+
 class SegmentMaker:
     """Makes segments, one of them ahead of need. Its methods may be called from any thread."""
 
@@ -117,7 +123,7 @@ class SegmentMaker:
             for at in range(0, length, FILL_BYTES):
                 if self._closed:
                     raise StorageError(f"{self._path(name)}: the log was closed while the file was made")
-                file.write([_ZEROS[: length - at]], at)
+                write_zeros(file, at, min(at + FILL_BYTES, length))
                 file.sync()
         except BaseException:
             file.close()

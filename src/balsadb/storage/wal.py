@@ -162,14 +162,13 @@ class Wal:
 
         The newest batch may have been read from memory only: the process was killed before its sync, or the
         sync failed, after which the system takes the bytes for written though the disk never got them.
-        Writing them again makes a sync reach the disk in both cases.
+        Writing them again makes a sync reach the disk in both cases. The same holds for the zeros behind: they
+        replace a torn batch, or one that an interrupted start has replaced in memory only.
         """
         if replay.newest_batch is not None:
             start, stop = replay.newest_batch
             file.write([data[start:stop]], start)
-        if replay.cut is not None:
-            start, stop = replay.cut.start, replay.cut.stop
-            file.write([bytes(stop - start)], start)
+        segments.write_zeros(file, replay.end, len(data))
         file.sync()
 
     def _make_first(self) -> None:
