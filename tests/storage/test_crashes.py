@@ -12,7 +12,7 @@ from balsadb.storage.datadir import DataDirectory
 
 
 def script(log, acknowledged):
-    """Segment changes, overwrites, a big batch, a prepared segment; notes what was acknowledged after each."""
+    """Change segments, overwrite, write a big batch; note what was acknowledged after each."""
 
     def write(*new, state=None):
         acknowledged[1] = [*log.entries[: new[0].index - 1], *new] if new else list(log.entries)

@@ -464,6 +464,76 @@ def test_a_log_without_room_for_a_tail_has_none():
     assert log.reopen().tail == ()
 
 
+# ----------------------------------------------------------------------------------- compaction marks
+
+
+def append_batch(log, *bodies):
+    """Append a batch of raw records, as a later version of the writer may make them."""
+    content = log.memory.content(log.segment())
+    found = batches(log)
+    at = found[-1][1] if found else SECTOR
+    buffers, length = Codec(STORE).batch(len(found) + 1, list(bodies))
+    content[at : at + length] = b"".join(buffers)
+
+
+def mark(index, term, keep=True):
+    return Codec(STORE).compaction(CompactionMark(index, term), keep=keep)
+
+
+def test_a_mark_within_the_log_keeps_the_suffix(log):
+    """Rule C4: the log holds the marked entry, so what follows it is the same log."""
+    append_batch(log, mark(5, 1))
+    recovered, found = recover(log.memory)
+    assert (recovered.first_index, recovered.last_index) == (6, 8)
+    assert recovered.terms == ((5, 1),)
+    assert found == log.entries[5:]
+    assert [e.index for e in recovered.tail] == [6, 7, 8]
+
+
+def test_a_mark_beyond_the_log_drops_it_and_the_log_goes_on_behind(log):
+    append_batch(log, mark(100, 7, keep=False))
+    recovered, found = recover(log.memory)
+    assert (recovered.first_index, recovered.last_index, recovered.terms) == (101, 100, ((100, 7),))
+    assert found == []
+    again = Log(log.memory)
+    again.wal.complete(again.plan(entry(101, term=7)))
+
+
+def test_a_mark_that_continues_another_log_drops_what_is_behind_it_too(log):
+    append_batch(log, mark(6, 2, keep=False))
+    recovered, _ = recover(log.memory)
+    assert (recovered.first_index, recovered.last_index, recovered.terms) == (7, 6, ((6, 2),))
+
+
+@pytest.mark.parametrize("marks", [[(6, 2)], [(9, 1)], [(6, 1), (5, 1)]])
+def test_a_mark_that_contradicts_the_log_is_damage(log, marks):
+    append_batch(log, *(mark(*numbers) for numbers in marks))
+    assert "contradicts the log" in str(damage(log))
+
+
+def test_memberships_before_a_mark_are_gone(log):
+    log.write(entry(9, kind=EntryKind.MEMBERSHIP), entry(10, kind=EntryKind.MEMBERSHIP))
+    append_batch(log, mark(9, 1))
+    assert [e.index for e in recover(log.memory)[0].memberships] == [10]
+
+
+def test_older_segments_may_go_once_a_mark_covers_them(two_segments):
+    """Rule W2: their hard state is repeated in the next header."""
+    content = two_segments.memory.content(two_segments.segment(1))
+    header = Codec(STORE).decode_batch_header(bytes(content), SECTOR)
+    assert header is not None
+    at = SECTOR + header.length
+    buffers, length = Codec(STORE).batch(header.number + 1, [mark(8, 1)])
+    content.extend(bytes(at + length - len(content)))  # the segment was made for its batch alone
+    content[at : at + length] = b"".join(buffers)
+    first = SegmentHeader(STORE, 2, 9, len(content), 2, STATE, CompactionMark())
+    content[:SECTOR] = first.encode()
+    del two_segments.memory.names[two_segments.segment(0)]
+    recovered, found = recover(two_segments.memory)
+    assert (recovered.first_index, recovered.hard_state) == (9, STATE)
+    assert found == two_segments.entries[8:]
+
+
 # ------------------------------------------------------------------------------- any tear, any flip
 
 

@@ -54,7 +54,7 @@ RECORD_COMPACTION = 5
 FRAME = struct.Struct("<II")
 _BATCH = struct.Struct("<BQIII")
 _HARD_STATE = struct.Struct("<BQQQ")
-_COMPACTION = struct.Struct("<BQQ")
+_COMPACTION = struct.Struct("<BQQB")
 _SEGMENT = struct.Struct("<B8sI16sQQQQQQQQQ")
 _SEGMENT_START = struct.Struct("<B8sI")
 
@@ -170,9 +170,9 @@ class Codec:
         """Return the record of a hard state."""
         return self._record(_HARD_STATE.pack(RECORD_HARD_STATE, state.term, state.vote, state.commit))
 
-    def compaction(self, mark: CompactionMark) -> bytes:
-        """Return the record of a compaction mark."""
-        return self._record(_COMPACTION.pack(RECORD_COMPACTION, mark.index, mark.term))
+    def compaction(self, mark: CompactionMark, *, keep: bool) -> bytes:
+        """Return the record of a compaction mark. With `keep` the entries behind it continue it (rule C4)."""
+        return self._record(_COMPACTION.pack(RECORD_COMPACTION, mark.index, mark.term, keep))
 
     def batch(self, number: int, records: list[bytes]) -> tuple[list[bytes], int]:
         """Frame records as a batch. Returns the buffers to write, and their bytes, a multiple of a sector."""
@@ -217,12 +217,12 @@ def decode_hard_state(body: bytes) -> HardState | None:
     return HardState(term, vote, commit)
 
 
-def decode_compaction(body: bytes) -> CompactionMark | None:
-    """Return the mark in a sound record's body, or None when its length is wrong."""
+def decode_compaction(body: bytes) -> tuple[CompactionMark, bool] | None:
+    """Return the mark in a sound record's body and whether the log goes on behind it; None: wrong length."""
     if len(body) != _COMPACTION.size:
         return None
-    _, index, term = _COMPACTION.unpack(body)
-    return CompactionMark(index, term)
+    _, index, term, keep = _COMPACTION.unpack(body)
+    return CompactionMark(index, term), bool(keep)
 
 
 def count_zero_sectors(data: bytes) -> int:

@@ -197,8 +197,8 @@ class Replay:
                 if state.term < self.hard_state.term or state.commit < self.hard_state.commit:
                     raise self._damage(offset, f"{state} follows {self.hard_state}")
                 self.hard_state = state
-            elif body[0] == RECORD_COMPACTION and (mark := records.decode_compaction(body)) is not None:
-                self._take_mark(mark)
+            elif body[0] == RECORD_COMPACTION and (found := records.decode_compaction(body)) is not None:
+                self._take_mark(offset, *found)
             else:
                 raise self._damage(offset, f"a record of kind {body[0]} and {len(body)} bytes is unknown")
 
@@ -240,18 +240,24 @@ class Replay:
         while self._memberships and self._memberships[-1].index >= first:
             self._memberships.pop()
 
-    def _take_mark(self, mark: CompactionMark) -> None:
-        """Let a compaction count: the entries up to it are no longer part of the log (rule C4)."""
-        if self._term_at(mark.index) == mark.term:
-            kept = [run for run in self._terms if run[0] > mark.index]
-        else:  # the state came from elsewhere: nothing of the old log continues it
-            kept = []
-            self.index.reset(mark.index + 1)
+    def _take_mark(self, offset: int, mark: CompactionMark, keep: bool) -> None:
+        """Let a compaction count: the entries up to it are no longer part of the log (rule C4).
+
+        Whether the entries behind it continue it is said by the record and not found out here: the segment
+        with the marked entry itself may be gone by now.
+        """
+        index = self.index
+        known = self._term_at(mark.index)
+        if mark.index < self.mark.index or (
+            keep and (index.last_index < mark.index or known not in (None, mark.term))
+        ):
+            raise self._damage(offset, f"{mark} contradicts the log")
+        if not keep:
+            self._terms, self._memberships = [], []
+            index.reset(mark.index + 1)
             self._floating = False
-        self._terms = [(mark.index, mark.term), *kept]
-        self._memberships = [entry for entry in self._memberships if mark.index < entry.index]
-        if not kept and self.index.last_index <= mark.index:
-            self._memberships = []
+        self._terms = [(mark.index, mark.term), *(run for run in self._terms if run[0] > mark.index)]
+        self._memberships = [entry for entry in self._memberships if entry.index > mark.index]
         self.mark = mark
 
     def _term_at(self, index: Index) -> Term | None:

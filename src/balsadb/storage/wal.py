@@ -162,8 +162,8 @@ class Wal:
 
         The newest batch may have been read from memory only: the process was killed before its sync, or the
         sync failed, after which the system takes the bytes for written though the disk never got them.
-        Writing them again makes a sync reach the disk in both cases. The same holds for the zeros behind: they
-        replace a torn batch, or one that an interrupted start has replaced in memory only.
+        Writing them again makes a sync reach the disk in both cases. The same holds for the zeros behind:
+        they replace a torn batch, or one that an interrupted start has replaced in memory only.
         """
         if replay.newest_batch is not None:
             start, stop = replay.newest_batch
@@ -179,7 +179,8 @@ class Wal:
         self._sequence, self._end = 1, SECTOR_BYTES
 
     def _read_tail(self) -> tuple[Entry, ...]:
-        first, last = self._index.tail_first(self._options.tail_bytes_max), self._index.last_index
+        last = self._index.last_index
+        first = max(self._mark.index + 1, self._index.tail_first(self._options.tail_bytes_max))
         tail: list[Entry] = []
         while first <= last:
             tail += self.read(first, last, self._options.tail_bytes_max)
