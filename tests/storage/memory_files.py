@@ -162,7 +162,11 @@ class MemoryFile:
         except StorageError:
             inode.dirty.clear()  # as Linux does: a second sync has nothing to do and succeeds
             raise
-        inode.disk = bytearray(inode.seen)
+        for sector in inode.dirty:
+            start = sector * SECTOR
+            piece = inode.seen[start : start + SECTOR]
+            inode.disk.extend(bytes(max(0, start + len(piece) - len(inode.disk))))
+            inode.disk[start : start + len(piece)] = piece
         inode.dirty.clear()
 
     @property

@@ -3,8 +3,8 @@
 import contextlib
 import struct
 
+import google_crc32c
 import pytest
-from google_crc32c import value
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from memory_files import SECTOR, MemoryFiles, Stopped
@@ -138,7 +138,7 @@ def test_older_segment_missing_sectors_are_damage_though_they_look_torn(two_segm
     content = two_segments.memory.content(path)
     last = len(content.rstrip(b"\0"))
     content[last - SECTOR : last] = bytes(SECTOR)
-    damage(two_segments)
+    assert damage(two_segments).path == path
 
 
 def test_older_segment_a_lost_last_batch_is_missed_by_the_next_segment(two_segments):
@@ -255,6 +255,20 @@ def test_a_clients_value_that_looks_like_a_later_batch_does_not_stop_a_start():
     assert recovered_indexes(log) == 1
 
 
+def test_a_copy_of_an_older_batch_in_a_clients_value_does_not_stop_a_start():
+    """Somebody may keep a copy of this very log in the database. A later batch can't be in a value."""
+    log = Log()
+    log.write(entry(1))
+    start, stop = batches(log)[0]
+    older = bytes(log.memory.content(log.segment())[start:stop])
+    value = bytes(SECTOR - BATCH_HEADER_BYTES - 34) + older
+    log.write(encode_entry(1, 2, 5, EntryKind.COMMANDS, value))
+    start, _ = batches(log)[1]
+    assert bytes(log.memory.content(log.segment())[start + SECTOR :]).startswith(older)
+    zero(log, start, start + SECTOR)
+    assert recovered_indexes(log) == 1
+
+
 @pytest.mark.parametrize("kept", [1, 8, BATCH_HEADER_BYTES - 1])
 def test_newest_header_cut_short_with_nothing_behind_is_torn(log, kept):
     start, stop = batches(log)[2]
@@ -327,7 +341,7 @@ def test_another_stores_segment_is_refused_by_name(log):
 def test_a_later_format_is_named(log):
     content = log.memory.content(log.segment())
     body = struct.pack("<B8sI", 4, b"BALSAWAL", 2) + b"something new"
-    content[: 8 + len(body)] = struct.pack("<II", len(body), value(body)) + body
+    content[: 8 + len(body)] = struct.pack("<II", len(body), google_crc32c.value(body)) + body
     assert "format version 2" in str(damage(log))
 
 

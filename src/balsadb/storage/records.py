@@ -66,7 +66,8 @@ ZERO_SECTOR = bytes(SECTOR_BYTES)
 FILLS = tuple(b"\xff" * length for length in range(SECTOR_BYTES + 1))
 """What stands between the end of the last record and the end of the sector."""
 
-_ZERO_RUN = bytes(SECTOR_BYTES // 2)
+_ZERO_RUN_BYTES = SECTOR_BYTES // 2
+_ZERO_RUN = bytes(_ZERO_RUN_BYTES)
 """A sector of zeros lies in one entry but for the (at most three) low bytes of the next record's length, so
 an entry without a run of this length makes none."""
 
@@ -182,7 +183,7 @@ class Codec:
         buffers = [b"", *records, FILLS[fill]]
         zero_sectors = 0
         for record in records:
-            if _ZERO_RUN in record:  # seldom: only then is the exact count worth a copy
+            if len(record) > _ZERO_RUN_BYTES and _ZERO_RUN in record:  # seldom; then it is counted exactly
                 zero_sectors = count_zero_sectors(bytes(BATCH_HEADER_BYTES - 1) + b"\1" + b"".join(buffers))
                 break
         body = _BATCH.pack(RECORD_BATCH, number, length, len(records), zero_sectors)
