@@ -4,6 +4,7 @@ import contextlib
 import struct
 
 import google_crc32c
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -19,7 +20,9 @@ from balsadb.storage.records import (
     CompactionMark,
     SegmentHeader,
     count_zero_sectors,
+    decode_segment_header,
 )
+from balsadb.storage.segments import SegmentName
 from balsadb.storage.wal import WalOptions
 
 STATE = HardState(1, 2, 0)
@@ -393,6 +396,62 @@ def test_an_unknown_record_is_damage(log):
     content[start:stop] = bytes(stop - start)
     content[start : start + length] = b"".join(buffers)
     assert "kind 9" in str(damage(log))
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"first_index": 31}, "begins at entry 31, the log ends at 8"),
+        ({"hard_state": HardState(1, 3, 0)}, "contradicts the hard state before it"),
+        ({"hard_state": HardState()}, "contradicts the hard state before it"),
+        ({"mark": CompactionMark(1, 1)}, "contradicts the hard state before it"),
+        ({"batch": 1}, "follows batch 1, and the one before it ends with 2"),
+    ],
+)
+def test_a_header_that_contradicts_the_segment_before_it_is_damage(two_segments, change, problem):
+    path = two_segments.segment(1)
+    content = two_segments.memory.content(path)
+    header = decode_segment_header(bytes(content))
+    assert header is not None
+    changed = msgspec.structs.replace(header, **change)
+    content[:SECTOR] = changed.encode()
+    right_name = f"{WAL}/{SegmentName(changed.sequence, changed.first_index)}"
+    two_segments.memory.names[right_name] = two_segments.memory.names.pop(path)
+    assert problem in str(damage(two_segments))
+
+
+@pytest.mark.parametrize("state", [HardState(0, 0, 0), HardState(1, 2, 3)])
+def test_a_hard_state_that_goes_back_is_damage(log, state):
+    append_batch(log, Codec(STORE).hard_state(state))
+    assert "follows HardState(term=1, vote=2, commit=4)" in str(damage(log))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        (1, 1, 9, 5, 9),  # a kind that nobody knows
+        (1, 2**63, 9, 5, 1),  # a term that nobody reaches
+        (1, 1, 9, 2**63, 3),  # a membership at an impossible time
+    ],
+)
+def test_an_entry_that_makes_no_sense_is_damage_though_its_checksum_fits(log, fields):
+    body = struct.pack("<BQQQB", *fields)
+    append_batch(log, struct.pack("<II", len(body), google_crc32c.value(body)) + body)
+    damage(log)
+
+
+def test_a_compacted_log_may_begin_below_the_index_its_oldest_segment_was_made_for():
+    """Its maker was killed before it used the segment, and came back to overwrite a suffix."""
+    log = Log()
+    header = SegmentHeader(STORE, 4, 101, 8192, 0, HardState(2, 1, 90), CompactionMark(80, 1))
+    log.memory.rename(log.segment(), f"{WAL}/{SegmentName(4, 101)}")
+    log.memory.content(log.segment())[:SECTOR] = header.encode()
+    append_batch(log, entry(91, term=3).encoded)
+    append_batch(log, mark(90, 2))
+    recovered, found = recover(log.memory)
+    assert (recovered.first_index, recovered.last_index) == (91, 91)
+    assert recovered.terms == ((90, 2), (91, 3))
+    assert found == [entry(91, term=3)]
 
 
 # ------------------------------------------------------------------------------- what is recovered

@@ -247,10 +247,12 @@ class Replay:
         with the marked entry itself may be gone by now.
         """
         index = self.index
-        known = self._term_at(mark.index)
-        if mark.index < self.mark.index or (
-            keep and (index.last_index < mark.index or known not in (None, mark.term))
-        ):
+        contradicts = mark.index < self.mark.index
+        if keep and not contradicts:
+            # Of entries below the first one here nothing is known: their segment is gone.
+            known = self._term_at(mark.index) if mark.index >= index.first_index else mark.term
+            contradicts = index.last_index < mark.index or known != mark.term
+        if contradicts:
             raise self._damage(offset, f"{mark} contradicts the log")
         if not keep:
             self._terms, self._memberships = [], []

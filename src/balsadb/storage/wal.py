@@ -146,8 +146,8 @@ class Wal:
             self._file, self._length = file, len(data)
             recovered = replay.finish()
             self._make_certain(file, data, replay)
-        for name_ in filter(segments.is_temporary, files.list(directory)):
-            files.remove(f"{directory}/{name_}")
+        for left_over in filter(segments.is_temporary, files.list(directory)):
+            files.remove(f"{directory}/{left_over}")
         # A name may be there that no sync has made durable, and what follows relies on it.
         files.sync_directory(directory)
         if not names:
