@@ -1,4 +1,4 @@
-"""docs/disk-format.md, read as a specification: fields at their offsets. A change here needs a new version."""
+"""docs/disk-format.md as a specification: fields at their offsets. A change here needs a new version."""
 
 import struct
 
