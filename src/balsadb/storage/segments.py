@@ -12,6 +12,8 @@ import re
 import threading
 from typing import NamedTuple
 
+import msgspec
+
 from balsadb.errors import StorageError
 from balsadb.storage.files import File, Files
 from balsadb.storage.records import SegmentHeader
@@ -93,15 +95,7 @@ class SegmentMaker:
             else:
                 temporary, length = _URGENT, max(bytes_min, bytes_wanted)
                 file = self._fill(temporary, length)
-            header = SegmentHeader(
-                header.store_id,
-                header.sequence,
-                header.first_index,
-                length,
-                header.batch,
-                header.hard_state,
-                header.mark,
-            )
+            header = msgspec.structs.replace(header, length=length)
             path = self._path(str(SegmentName(header.sequence, header.first_index)))
             file.write([header.encode()], 0)
             file.sync()
