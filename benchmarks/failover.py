@@ -269,7 +269,8 @@ def _etcd_round(
 def _say(number: int, name: str, found: Round) -> None:
     print(
         f"{name} round {number}: killed node {found.killed}, longest gap {found.gap_ms:.0f} ms, "
-        f"of one client {found.client_gap_ms:.0f} ms, {sum(found.errors.values())} errors, {found.operations} operations",
+        f"of one client {found.client_gap_ms:.0f} ms, {sum(found.errors.values())} errors, "
+        f"{found.operations} operations",
         file=sys.stderr,
         flush=True,
     )
@@ -321,7 +322,9 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
         "--after", type=float, default=2.0, help="seconds between kill and restart (default 2)"
     )
     parser.add_argument(
-        "--silent", action="store_true", help="stop the leader with SIGSTOP, so that its connections stay open"
+        "--silent",
+        action="store_true",
+        help="stop the leader with SIGSTOP, so that its connections stay open",
     )
     parser.add_argument("--etcd", action="store_true", help="then do the same to an etcd cluster")
     parser.add_argument(
@@ -348,7 +351,9 @@ def main() -> int:
     for line in machine.lines():
         print(line)
     blow = "SIGSTOP, and SIGKILL later: nobody is told" if options.silent else "SIGKILL"
-    print(f"{2 * options.clients} closed-loop clients on the two nodes that do not lead; the leader gets {blow}")
+    print(
+        f"{2 * options.clients} closed-loop clients on the two nodes that do not lead; the leader gets {blow}"
+    )
     print_rounds("BalsaDB", rounds)
     if etcd:
         print_rounds("etcd", etcd)

@@ -25,6 +25,11 @@ class LinkProxy:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
 
+    def close(self) -> None:
+        """Stop listening; on the proxies' loop."""
+        if self._server is not None:
+            self._server.close()
+
     def cut(self) -> None:
         """Hold back what is sent from now on, in both directions, as a pulled cable does."""
         self._network.call(self._flowing.clear)
@@ -59,6 +64,7 @@ class ProxyNetwork:
     """Runs proxies on an event loop in a thread of its own."""
 
     def __init__(self) -> None:
+        self._proxies: list[LinkProxy] = []
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxies", daemon=True)
         self._thread.start()
@@ -69,6 +75,7 @@ class ProxyNetwork:
         async def make() -> LinkProxy:
             proxy = LinkProxy(self, target)
             await proxy.start()
+            self._proxies.append(proxy)
             return proxy
 
         return asyncio.run_coroutine_threadsafe(make(), self._loop).result(10)
@@ -78,6 +85,8 @@ class ProxyNetwork:
 
     def close(self) -> None:
         async def end() -> None:
+            for proxy in self._proxies:
+                proxy.close()
             tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
             for task in tasks:
                 task.cancel()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from balsadb.kv.batch import decode_batch
 
 from balsadb.errors import InvariantError
+from balsadb.kv.batch import decode_batch
 from balsadb.replica.limits import ReplicaOptions
 from balsadb.replica.proposals import Proposals
 from balsadb.replica.request import Lane, Request, RequestKind
@@ -56,7 +56,7 @@ def test_requests_of_one_turn_share_one_payload(node, proposals):
     proposals.add(write("a"))
     proposals.add(write("b", "c"))
     proposals.flush(0, disk_idle=True)
-    (payload, term), = node.proposed
+    ((payload, term),) = node.proposed
     batch = decode_batch(payload)
     assert (batch.node, batch.boot, batch.sequence, term) == (1, BOOT, 1, 5)
     assert [command[1] for command in batch.commands] == [b"a", b"b", b"c"]

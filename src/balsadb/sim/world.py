@@ -74,6 +74,8 @@ class World:
         ]
         self._probes: dict[Request, NodeId] = {}
         self._finals: list[Operation] = []
+        self._answered: set[NodeId] = set()
+        """Servers whose final values were read."""
 
     @staticmethod
     def _fork(rng: random.Random) -> random.Random:
@@ -129,9 +131,8 @@ class World:
 
     def _settled(self) -> bool:
         """Tell whether every server has answered and has applied the whole log."""
-        answered = {operation.client for operation in self._finals}
         working = [server for server in self.servers.values() if server.broken is None]
-        if len(answered) < len(working):
+        if len(self._answered) < len(working):
             return False
         indexes = {s.replica.machine.applied_index if s.replica else -1 for s in working}
         return len(indexes) == 1 and indexes == {self.log_checker.newest}
@@ -249,6 +250,7 @@ class World:
         node = self._probes.pop(request, None)
         if node is not None and not any(text for text in refused if text != b"OK"):
             assert request.replies is not None
+            self._answered.add(node)
             for key, reply in zip(self._keys, request.replies[1:], strict=True):
                 assert reply is None or isinstance(reply, bytes)
                 now = self.scheduler.now_us / 1e6
