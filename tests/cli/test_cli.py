@@ -144,7 +144,10 @@ def test_an_unknown_outcome_is_said_so(run, server):
 
 
 def test_status_shows_every_server_and_how_far_it_lags(run):
-    with FakeNode(1, role=b"leader", commit=9, applied=9) as leader, FakeNode(2, applied=7) as follower:
+    with (
+        FakeNode(1, role=b"leader", commit=9, applied=9) as leader,
+        FakeNode(2, commit=7, applied=7) as follower,
+    ):
         status, out, _ = run("status", "--servers", f"{leader.server},{follower.server},{NOBODY}")
         assert status == 0
         header, first, second, third = out.splitlines()
