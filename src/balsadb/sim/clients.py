@@ -56,6 +56,8 @@ class Client:
         self._lane = Lane(self)
         self._flying: list[tuple[Request, _Call]] = []
         self._serial = 0
+        self._order: dict[bytes, tuple[set[bytes], set[bytes]]] = {}
+        """By key: values that this connection has appended, and values whose answer is still due."""
 
     def begin(self) -> None:
         """Think for a moment, then go."""
@@ -87,6 +89,7 @@ class Client:
             server = self._rng.choice(alive)
             self._server, self._boot = server.id, server.starts
             self._lane = Lane(self)
+            self._order.clear()
         return True
 
     def _draw(self) -> list[tuple[Action, bytes, bytes]]:
@@ -124,6 +127,9 @@ class Client:
             request = Request(self._lane, RequestKind.WRITE, writes, reads, len(commands), size)
         else:
             request = Request(self._lane, RequestKind.READ, commands, [], len(commands), size)
+        for action, key, argument in operations:
+            if action in (Action.APPEND, Action.PUT):
+                self._order.setdefault(key, (set(), set()))[1].add(argument)
         self._flying.append((request, _Call(operations, self._now())))
         replica.submit(request)
         self._world.servers[self._server].wake()
@@ -147,6 +153,7 @@ class Client:
         assert request.replies is not None
         for (action, key, argument), reply in zip(call.operations, request.replies, strict=True):
             self._note(action, key, argument, reply, call.called)
+            self._check_order(action, key, argument, reply)
         if not self._flying:
             self.begin()
 
@@ -161,6 +168,20 @@ class Client:
             self._flying.clear()
             self.begin()
         self._server = 0
+
+    def _check_order(self, action: Action, key: bytes, argument: bytes, reply: Reply) -> None:
+        """Check that the operations of one connection took effect in the order sent (rule P6)."""
+        mine, other = self._order.setdefault(key, (set(), set()))
+        if action is Action.GET and isinstance(reply, bytes):
+            early = next((value for value in other if value in reply), None)
+            if early is not None:
+                raise SafetyViolation("order", f"{key!r} shows {early!r}, which was sent after the question")
+            lost = None if self._rewrites else next((value for value in mine if value not in reply), None)
+            if lost is not None:
+                raise SafetyViolation("order", f"{key!r} lacks {lost!r}, answered before on the connection")
+        elif action is Action.APPEND and isinstance(reply, int):
+            mine.add(argument)
+        other.discard(argument)
 
     def _note(self, action: Action, key: bytes, argument: bytes, reply: Reply, called: float) -> None:
         if isinstance(reply, Refusal):

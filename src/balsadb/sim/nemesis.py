@@ -32,6 +32,8 @@ class Nemesis:
         ids = sorted(world.servers)
         self._victims = rng.sample(ids, (len(ids) - 1) // 2)
         """Servers whose disks may be damaged: those that remain are always a majority."""
+        self.damaged: set[NodeId] = set()
+        """Servers on whose disks a bit has flipped. Only they may refuse to start."""
         self.count = 0
         """Faults so far."""
 
@@ -169,6 +171,7 @@ class Nemesis:
         if server.replica is not None:
             server.end(power_loss=self._rng.random() < 0.5)
         where = server.disk.flip_bit()
+        self.damaged.add(server.id)
         self._world.note(f"flip {server.id} {where}")
 
     def _pause(self) -> None:

@@ -205,6 +205,8 @@ class World:
         self.note(f"end {server.id}")
         if server.broken is not None:
             self.note(f"broken {server.id}: {server.broken}")
+            if server.id not in self.nemesis.damaged:
+                raise SafetyViolation("recovery", f"server {server.id} refuses a sound disk: {server.broken}")
         self.nemesis.ended(server)
         if not was_up:
             return
