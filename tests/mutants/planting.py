@@ -1,0 +1,75 @@
+"""Plants a fault into the running code: one function, with one piece of its text replaced.
+
+A mutant names a function and a piece of its source. When that piece is not there exactly once any more,
+planting fails: the mutant must be written anew for the changed code, and is never silently harmless.
+"""
+
+from __future__ import annotations
+
+import __future__
+
+import contextlib
+import importlib
+import inspect
+import sys
+import textwrap
+from collections.abc import Iterator
+from typing import NamedTuple
+
+
+class Edit(NamedTuple):
+    """A change of one function."""
+
+    where: str
+    """module:function or module:Class.method, without the leading "balsadb."."""
+    old: str
+    new: str
+
+
+class Gone(AssertionError):
+    """The code that a mutant changes is not what it was."""
+
+
+@contextlib.contextmanager
+def planted(edits: tuple[Edit, ...]) -> Iterator[None]:
+    """Run with faults in the code; everything is as before afterwards."""
+    with contextlib.ExitStack() as undo:
+        for edit in edits:
+            _plant(edit, undo)
+        yield
+
+
+def _plant(edit: Edit, undo: contextlib.ExitStack) -> None:
+    module_name, _, path = edit.where.partition(":")
+    module = importlib.import_module(f"balsadb.{module_name}")
+    *owners, name = path.split(".")
+    owner = module
+    for part in owners:
+        owner = getattr(owner, part)
+    raw = inspect.getattr_static(owner, name)
+    kind = type(raw) if isinstance(raw, (classmethod, staticmethod)) else None
+    original = raw.__func__ if kind else raw
+    source = textwrap.dedent(inspect.getsource(original))
+    if kind:
+        source = source.split("\n", 1)[1]
+    if source.count(edit.old) != 1:
+        raise Gone(f"{edit.where} has {source.count(edit.old)} times: {edit.old}")
+    text = source.replace(edit.old, edit.new)
+    flags = __future__.annotations.compiler_flag
+    made: dict[str, object] = {}
+    exec(compile(text, f"<mutant of {edit.where}>", "exec", flags, dont_inherit=True), module.__dict__, made)
+    mutant = made[name]
+    if owners:
+        setattr(owner, name, kind(mutant) if kind else mutant)
+        undo.callback(setattr, owner, name, raw)
+        return
+    # A function may have been imported by name anywhere, or stand in a table of handlers.
+    for other in [m for n, m in sys.modules.items() if n.startswith("balsadb")]:
+        for attribute, value in list(vars(other).items()):
+            if value is original:
+                setattr(other, attribute, mutant)
+                undo.callback(setattr, other, attribute, original)
+            elif isinstance(value, dict):
+                for key in [k for k, v in value.items() if v is original]:
+                    value[key] = mutant
+                    undo.callback(value.__setitem__, key, original)
