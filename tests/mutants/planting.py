@@ -33,14 +33,17 @@ class Gone(AssertionError):
 @contextlib.contextmanager
 def planted(edits: tuple[Edit, ...]) -> Iterator[None]:
     """Run with faults in the code; everything is as before afterwards."""
+    places: dict[str, list[Edit]] = {}
+    for edit in edits:
+        places.setdefault(edit.where, []).append(edit)
     with contextlib.ExitStack() as undo:
-        for edit in edits:
-            _plant(edit, undo)
+        for where, changes in places.items():
+            _plant(where, changes, undo)
         yield
 
 
-def _plant(edit: Edit, undo: contextlib.ExitStack) -> None:
-    module_name, _, path = edit.where.partition(":")
+def _plant(where: str, changes: list[Edit], undo: contextlib.ExitStack) -> None:
+    module_name, _, path = where.partition(":")
     module = importlib.import_module(f"balsadb.{module_name}")
     *owners, name = path.split(".")
     owner = module
@@ -52,12 +55,13 @@ def _plant(edit: Edit, undo: contextlib.ExitStack) -> None:
     source = textwrap.dedent(inspect.getsource(original))
     if kind:
         source = source.split("\n", 1)[1]
-    if source.count(edit.old) != 1:
-        raise Gone(f"{edit.where} has {source.count(edit.old)} times: {edit.old}")
-    text = source.replace(edit.old, edit.new)
+    for change in changes:
+        if source.count(change.old) != 1:
+            raise Gone(f"{where} has {source.count(change.old)} times: {change.old}")
+        source = source.replace(change.old, change.new)
     flags = __future__.annotations.compiler_flag
     made: dict[str, object] = {}
-    exec(compile(text, f"<mutant of {edit.where}>", "exec", flags, dont_inherit=True), module.__dict__, made)
+    exec(compile(source, f"<mutant of {where}>", "exec", flags, dont_inherit=True), module.__dict__, made)
     mutant = made[name]
     if owners:
         setattr(owner, name, kind(mutant) if kind else mutant)

@@ -149,6 +149,10 @@ class Client:
         position = next((i for i, (flying, _) in enumerate(self._flying) if flying is request), None)
         if position is None:
             return  # of a connection that was given up
+        if position != 0:
+            raise SafetyViolation(
+                "order", f"client {self.number} was answered before what it had sent earlier"
+            )
         _, call = self._flying.pop(position)
         assert request.replies is not None
         for (action, key, argument), reply in zip(call.operations, request.replies, strict=True):

@@ -224,13 +224,14 @@ class DiskFile:
         self._inode = inode
 
     def write(self, buffers: Sequence[bytes], offset: int) -> None:
-        """Write; see `File`. A write that fails may have written a part."""
+        """Write; see `File`. A write that fails may have written its first sectors."""
         data = b"".join(buffers)
         try:
             self._disk.step("write", self._path, grows=offset + len(data) > len(self._inode.data))
         except (StorageError, Interrupted):
             if not self._disk.full:
-                self._inode.write(data[: self._disk._rng.randint(0, len(data))], offset)
+                end = offset + self._disk._rng.randint(0, len(data))
+                self._inode.write(data[: max(0, end // SECTOR_BYTES * SECTOR_BYTES - offset)], offset)
             raise
         self._inode.write(data, offset)
 

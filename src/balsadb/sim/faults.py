@@ -30,6 +30,10 @@ class FaultPlan(msgspec.Struct, frozen=True, kw_only=True):
     """Links a minute that hold everything back for a while and then let it through."""
     crashes: float = 0.0
     """Processes killed a minute. What was written without a sync survives, as the kernel keeps it."""
+    crashes_in_writes: float = 0.0
+    """Probability that a process ends while it writes to the disk; ten times as much for a vote."""
+    relapses: float = 0.0
+    """Probability that a machine loses power right after a process has started on it again."""
     power_losses: float = 0.0
     """Machines that lose power a minute: unsynced bytes are gone or torn."""
     all_down: float = 0.0
@@ -50,6 +54,8 @@ class FaultPlan(msgspec.Struct, frozen=True, kw_only=True):
     """Bits a minute that flip on the disk of a stopped server. Only a minority has such disks."""
     clock_jumps: float = 0.0
     """Jumps of a node's wall clock a minute, up to an hour in either direction."""
+    election_ticks: int = 50
+    """Raft's election timeout; a short one makes elections in numbers."""
     small_caches: bool = False
     """Tiny entry caches and batches, so that entries are read back from the log all the time (rule B2)."""
 
@@ -71,6 +77,8 @@ def draw(rng: random.Random, nodes: int | None = None) -> FaultPlan:
         resets=some((6.0, 30.0)),
         clogs=some((6.0, 30.0)),
         crashes=some((6.0, 20.0, 60.0)),
+        crashes_in_writes=some((0.001, 0.005)),
+        relapses=some((0.2, 0.5)),
         power_losses=some((6.0, 20.0)),
         all_down=some((3.0, 8.0)),
         pauses=some((6.0, 30.0)),
@@ -81,5 +89,6 @@ def draw(rng: random.Random, nodes: int | None = None) -> FaultPlan:
         full_disks=some((3.0, 10.0)),
         bit_flips=some((3.0, 20.0)),
         clock_jumps=some((10.0, 60.0)),
+        election_ticks=rng.choice((50, 20, 10)),
         small_caches=rng.random() < 0.5,
     )

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from balsadb.sim.world import World
 
 MINUTE_US = 60_000_000
-DOWN_US_MAX = 2_000_000
-"""How long a killed process stays down at most."""
+DOWN_US_MAX = (5_000, 200_000, 2_000_000)
+"""How long a killed process stays down at most, with a supervisor and without."""
+RELAPSE_US_MAX = 30_000
 FULL_US_MAX = 2_000_000
 PAUSE_US_MAX = 3_000_000
 CUT_US_MAX = 4_000_000
@@ -150,11 +151,18 @@ class Nemesis:
         if self._stopped:
             self._restart(server)
         else:
-            self._later(DOWN_US_MAX, self._restart, server)
+            self._later(self._rng.choice(DOWN_US_MAX), self._restart, server)
 
     def _restart(self, server: Server) -> None:
         if server.replica is None:
             server.start()
+            if not self._stopped and self._rng.random() < self._world.plan.relapses:
+                self._later(RELAPSE_US_MAX, self._relapse, server, server.starts)
+
+    def _relapse(self, server: Server, start: int) -> None:
+        """Lose what was not synced in the first moments of a process: it may rest on its predecessor's."""
+        if not self._stopped and server.replica is not None and server.starts == start:
+            server.end(power_loss=True)
 
     def _full_disk(self) -> None:
         server = self._rng.choice(self._servers())

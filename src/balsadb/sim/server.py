@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import google_crc32c
+from msgspec import structs
 
 from balsadb.errors import DataError, LocalFault
 from balsadb.kv.machine import Outcome, StateMachine
@@ -176,7 +177,11 @@ class Server:
             self.id,
             configuration,
             recovered,
-            SMALL if world.plan.small_caches else OPTIONS,
+            structs.replace(
+                SMALL if world.plan.small_caches else OPTIONS,
+                election_ticks=world.plan.election_ticks,
+                heartbeat_ticks=max(1, world.plan.election_ticks // 10),
+            ),
             random.Random(self._rng.getrandbits(64)),
             self.wall_ms,
             boot=boot,
@@ -317,7 +322,13 @@ class Server:
             self._entries = [_identity(entry) for entry in effects.write.entries]
             self._durable_next = effects.write.hard_state
             self._flying = self._wal.plan(effects.write)
-            self._after(self._sync_us(), self._synced, self._flying)
+            sync_us = self._sync_us()
+            self._after(sync_us, self._synced, self._flying)
+            risk = 0.0 if world.healthy else world.plan.crashes_in_writes
+            if risk and self._durable_next is not None:
+                risk *= 10
+            if risk and self._rng.random() < risk:
+                self._after(self._rng.randrange(sync_us), self._crash_in_write)
         for message in effects.messages:
             world.network.send(message)
         for fetch in effects.fetches:
@@ -329,6 +340,10 @@ class Server:
             world.finished(self, request)
         if effects.again:
             self.wake()
+
+    def _crash_in_write(self) -> None:
+        if not self._world.healthy:
+            self.end(power_loss=self._rng.random() < 0.5)
 
     def _sync_us(self) -> int:
         plan = self._world.plan

@@ -75,7 +75,7 @@ class World:
         self._probes: dict[Request, NodeId] = {}
         self._finals: list[Operation] = []
         self._answered: set[NodeId] = set()
-        """Servers whose final values were read."""
+        """Servers whose final values were read; negative: that have answered a read by itself."""
 
     @staticmethod
     def _fork(rng: random.Random) -> random.Random:
@@ -117,7 +117,10 @@ class World:
         # Only when no client waits any more, so that nothing changes after the values were read.
         if any(client.waiting for client in self.clients):
             return
-        if node not in self._probes.values() and server.replica is not None:
+        asked = self._probes.values()
+        if server.replica is None or node in asked or -node in asked:
+            return
+        if not {node, -node} <= self._answered:
             commands = [[b"GET", key] for key in self._keys]
             reads = [(1, command) for command in commands]
             lane = Lane(None)
@@ -127,12 +130,16 @@ class World:
             self._probes[request] = node
             request.context = self.scheduler.now_us / 1e6
             server.replica.submit(request)
+            # A read by itself takes another way than one that rides on a write; both must be answered.
+            read = Request(Lane(None), RequestKind.READ, commands[:1], [], 1, 1)
+            self._probes[read] = -node
+            server.replica.submit(read)
             server.wake()
 
     def _settled(self) -> bool:
         """Tell whether every server has answered and has applied the whole log."""
         working = [server for server in self.servers.values() if server.broken is None]
-        if len(self._answered) < len(working):
+        if len(self._answered) < 2 * len(working):
             return False
         indexes = {s.replica.machine.applied_index if s.replica else -1 for s in working}
         return len(indexes) == 1 and indexes == {self.log_checker.newest}
@@ -213,7 +220,7 @@ class World:
         self.network.forget(server.id)
         for client in self.clients:
             client.disconnected(server.id)
-        for request in [r for r, node in self._probes.items() if node == server.id]:
+        for request in [r for r, node in self._probes.items() if abs(node) == server.id]:
             del self._probes[request]
         for other in self.servers.values():
             if other is not server:
@@ -251,8 +258,10 @@ class World:
             return
         node = self._probes.pop(request, None)
         if node is not None and not any(text for text in refused if text != b"OK"):
-            assert request.replies is not None
             self._answered.add(node)
+            if node < 0:
+                return
+            assert request.replies is not None
             for key, reply in zip(self._keys, request.replies[1:], strict=True):
                 assert reply is None or isinstance(reply, bytes)
                 now = self.scheduler.now_us / 1e6

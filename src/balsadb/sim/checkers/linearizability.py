@@ -14,9 +14,11 @@ search is over when every *answered* operation has happened.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from bisect import bisect_left
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
+from itertools import pairwise
 
 import msgspec
 
@@ -91,11 +93,12 @@ class _Search:
             n for n, op in enumerate(operations) if op.returned is None and op.action is not Action.GET
         ]
         self._all = sum(1 << n for n in self._by_call)
-        self._seen = _states_seen(operations)
-        reads = [op.result for op in operations if op.action is Action.GET and isinstance(op.result, bytes)]
-        self._readable = {result[:length] for result in set(reads) for length in range(len(result) + 1)}
+        self._reads = _longest(
+            op.result for op in operations if op.action is Action.GET and isinstance(op.result, bytes)
+        )
+        self._seen = _states_seen(operations, self._reads)
         self._filler = _filler(operations)
-        self._unread = self._find_unread(reads)
+        self._unread = self._find_unread(self._reads)
         self._twins = self._find_twins()
 
     def _returned(self, number: int) -> float:
@@ -196,7 +199,10 @@ class _Search:
 
     def _blur(self, value: bytes | None) -> bytes | None:
         """Keep only the length of a state that no read can ever show, since no read begins with it."""
-        if value is None or self._filler is None or value in self._readable:
+        if value is None or self._filler is None:
+            return value
+        nearest = bisect_left(self._reads, value)
+        if nearest < len(self._reads) and self._reads[nearest].startswith(value):
             return value
         return self._filler * len(value)
 
@@ -243,40 +249,44 @@ def _filler(operations: Sequence[Operation]) -> bytes | None:
     return next((bytes((byte,)) for byte in range(256) if byte not in used), None)
 
 
-def _states_seen(operations: Sequence[Operation]) -> dict[int, bytes] | None:
+def _longest(reads: Iterable[bytes]) -> list[bytes]:
+    """Return the reads that no other one begins with, sorted: what appends made of the others."""
+    ordered = sorted(set(reads))
+    return [read for read, after in pairwise([*ordered, b""]) if not after.startswith(read)]
+
+
+def _states_seen(operations: Sequence[Operation], reads: Sequence[bytes]) -> dict[int, bytes] | None:
     """Find which state each append must have left behind, where a read tells.
 
     A value that was appended once and by one operation only, and that a read shows, stood at the end of the
     state when it was appended: everything before it in the read is what was there. Returns None when two
     reads tell different things, which no order explains.
     """
-    results = {op.result for op in operations if op.action is Action.GET and isinstance(op.result, bytes)}
-    arguments = [op.argument for op in operations if op.action in (Action.APPEND, Action.PUT)]
+    unique = _unique([op.argument for op in operations if op.action in (Action.APPEND, Action.PUT)])
     seen: dict[int, bytes] = {}
     for number, operation in enumerate(operations):
         value = operation.argument
-        if operation.action is not Action.APPEND or not value or not _unique(value, arguments):
+        if operation.action is not Action.APPEND or value not in unique:
             continue
-        states = {result[: result.index(value) + len(value)] for result in results if value in result}
-        if len(states) > 1 or any(result.count(value) > 1 for result in results):
+        states = {read[: read.index(value) + len(value)] for read in reads if value in read}
+        if len(states) > 1 or any(read.count(value) > 1 for read in reads):
             return None
         if states:
             seen[number] = states.pop()
     return seen
 
 
-def _unique(value: bytes, arguments: Sequence[bytes]) -> bool:
-    """Tell whether `value` can come into a state only by being appended itself.
+def _unique(arguments: Sequence[bytes]) -> set[bytes]:
+    """Return the arguments that can come into a state only by being appended themselves.
 
-    It can't when it ends with the separator that all arguments end with, contains no other one, and no other
-    argument ends like it.
+    That is so when all arguments end with the same separator and have no other one inside, and when no
+    other argument ends like it.
     """
-    separator = value[-1:]
-    return (
-        value.count(separator) == 1
-        and all(argument.endswith(separator) for argument in arguments)
-        and sum(argument.endswith(value) or value in argument for argument in arguments) == 1
-    )
+    separator = arguments[0][-1:] if arguments else b""
+    if not separator or any(argument.find(separator) != len(argument) - 1 for argument in arguments):
+        return set()
+    endings = Counter(argument[start:] for argument in arguments for start in range(len(argument)))
+    return {argument for argument in arguments if endings[argument] == 1}
 
 
 def check_key(operations: Sequence[Operation], steps_max: int = STEPS_MAX) -> Verdict:
