@@ -79,7 +79,7 @@ ELECTION = (
         (
             "raft.election:_stand",
             "core.hold(VoteResponse(core.id, core.id, core.term, True))",
-            "core.state.votes[core.id] = True",
+            "core.state.votes[core.id] = True\n    _count(core, core.state)",
         ),
         ("raft.transitions:become_leader", "or core.disk.term != core.term", ""),
         (
