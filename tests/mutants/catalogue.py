@@ -169,7 +169,7 @@ REPLICATION = (
     mutant(
         "the log before an append is not compared",
         "paper 5.3",
-        40,
+        200,
         (
             "raft.following:handle_append",
             "if prev >= log.base_index and log.term_at(prev) != message.prev_term:",
@@ -274,7 +274,9 @@ REPLICA = (
         (
             "replica.proposals:Proposals.flush",
             "if self._window[-1].term != node.term or",
-            "if self._window[-1].term != node.term:\n                self.bury(node.term)\n                continue\n"
+            "if self._window[-1].term != node.term:\n"
+            "                self.bury(node.term)\n"
+            "                continue\n"
             "            if",
         ),
     ),
@@ -335,7 +337,8 @@ REPLICA = (
             "replica.replica:Replica._apply_commands",
             "if outcome.ran and outcome.node == self.node.id and outcome.boot == self.boot:",
             "window = self._proposals._window\n"
-            "    if outcome.ran and window and sum(r.answers for r in window[0].requests) == len(outcome.replies):\n"
+            "    due = sum(request.answers for request in window[0].requests) if window else 0\n"
+            "    if outcome.ran and window and due == len(outcome.replies):\n"
             "        outcome = __import__('msgspec').structs.replace(outcome, sequence=window[0].sequence)",
         ),
     ),
@@ -425,7 +428,7 @@ STORAGE = (
     mutant(
         "a torn batch is taken for damage",
         "W3",
-        40,
+        200,
         (
             "storage.recovery:Replay._bad_batch",
             "if body[-1] != 0 and records.count_zero_sectors(body) <= batch.zero_sectors:",

@@ -5,7 +5,6 @@ planting fails: the mutant must be written anew for the changed code, and is nev
 """
 
 from __future__ import annotations
-
 import __future__
 
 import contextlib
