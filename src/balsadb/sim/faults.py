@@ -24,6 +24,8 @@ class FaultPlan(msgspec.Struct, frozen=True, kw_only=True):
     """Probability that a message is held back for up to a second, so that it arrives out of order."""
     partitions: float = 0.0
     """Cuts of the network a minute: symmetric, one-way, rings and single links."""
+    coups: float = 0.0
+    """Leaders a minute that are cut off, or clogged, for about as long as an election takes."""
     resets: float = 0.0
     """Connections that break a minute, with `peer_lost` at both ends."""
     clogs: float = 0.0
@@ -31,7 +33,7 @@ class FaultPlan(msgspec.Struct, frozen=True, kw_only=True):
     crashes: float = 0.0
     """Processes killed a minute. What was written without a sync survives, as the kernel keeps it."""
     crashes_in_writes: float = 0.0
-    """Probability that a process ends while it writes to the disk; ten times as much for a vote."""
+    """Probability that a process ends while it writes to the disk; a hundred times that for a vote."""
     relapses: float = 0.0
     """Probability that a machine loses power right after a process has started on it again."""
     power_losses: float = 0.0
@@ -56,6 +58,8 @@ class FaultPlan(msgspec.Struct, frozen=True, kw_only=True):
     """Jumps of a node's wall clock a minute, up to an hour in either direction."""
     election_ticks: int = 50
     """Raft's election timeout; a short one makes elections in numbers."""
+    padding_bytes: int = 0
+    """Length of values that are written beside the clients' own, so that a write has many sectors."""
     small_caches: bool = False
     """Tiny entry caches and batches, so that entries are read back from the log all the time (rule B2)."""
 
@@ -74,6 +78,7 @@ def draw(rng: random.Random, nodes: int | None = None) -> FaultPlan:
         duplication=some((0.01, 0.1, 0.5)),
         straggling=some((0.01, 0.05, 0.2)),
         partitions=some((6.0, 20.0, 60.0)),
+        coups=some((30.0, 120.0)),
         resets=some((6.0, 30.0)),
         clogs=some((6.0, 30.0)),
         crashes=some((6.0, 20.0, 60.0)),
@@ -83,12 +88,13 @@ def draw(rng: random.Random, nodes: int | None = None) -> FaultPlan:
         all_down=some((3.0, 8.0)),
         pauses=some((6.0, 30.0)),
         sync_us_max=2_000 if slow else 500,
-        slow_sync=some((0.005, 0.03)),
+        slow_sync=some((0.01, 0.1)),
         failing_disk=some((0.0005, 0.002)),
         interrupted_starts=some((0.1, 0.5)),
         full_disks=some((3.0, 10.0)),
         bit_flips=some((3.0, 20.0)),
         clock_jumps=some((10.0, 60.0)),
         election_ticks=rng.choice((50, 20, 10)),
+        padding_bytes=int(some((700, 5_000))),
         small_caches=rng.random() < 0.5,
     )

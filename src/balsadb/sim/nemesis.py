@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 MINUTE_US = 60_000_000
 DOWN_US_MAX = (5_000, 200_000, 2_000_000)
 """How long a killed process stays down at most, with a supervisor and without."""
-RELAPSE_US_MAX = 30_000
+RELAPSE_US_MAX = (30_000, 300_000)
+TICK_US = 10_000
 FULL_US_MAX = 2_000_000
 PAUSE_US_MAX = 3_000_000
 CUT_US_MAX = 4_000_000
@@ -43,6 +44,7 @@ class Nemesis:
         plan = self._world.plan
         for rate, strike in (
             (plan.partitions, self._partition),
+            (plan.coups, self._coup),
             (plan.resets, self._reset),
             (plan.clogs, self._clog),
             (plan.crashes, self._crash),
@@ -112,6 +114,22 @@ class Nemesis:
             case _:
                 return [rng.choice(pairs)] if pairs else []
 
+    def _coup(self) -> None:
+        """Keep whoever leads from the others until they have had time to elect somebody else."""
+        leaders = self._world.leaders
+        if not leaders:
+            return
+        leader, network = self._rng.choice(leaders), self._world.network
+        links = [link for other in sorted(self._world.servers) for link in ((leader, other), (other, leader))]
+        longest = 4 * self._world.plan.election_ticks * TICK_US
+        if self._rng.random() < 0.5:
+            network.cut(links)
+            self._later(longest, network.mend, links)
+        else:
+            for link in links:
+                network.clog(link)
+                self._later(longest, network.unclog, link)
+
     def _reset(self) -> None:
         ids = sorted(self._world.servers)
         if len(ids) > 1:
@@ -157,7 +175,7 @@ class Nemesis:
         if server.replica is None:
             server.start()
             if not self._stopped and self._rng.random() < self._world.plan.relapses:
-                self._later(RELAPSE_US_MAX, self._relapse, server, server.starts)
+                self._later(self._rng.choice(RELAPSE_US_MAX), self._relapse, server, server.starts)
 
     def _relapse(self, server: Server, start: int) -> None:
         """Lose what was not synced in the first moments of a process: it may rest on its predecessor's."""

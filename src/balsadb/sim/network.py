@@ -36,6 +36,8 @@ class Network:
         self._clogged: dict[tuple[NodeId, NodeId], list[Message]] = {}
         self.healthy = False
         """True in the liveness phase: nothing is lost, repeated or held back any more."""
+        self._arrivals: dict[tuple[NodeId, NodeId], int] = {}
+        """When the newest message on each healthy link arrives."""
         self.sent = 0
         self.lost = 0
 
@@ -44,6 +46,10 @@ class Network:
     def cut(self, links: Iterable[tuple[NodeId, NodeId]]) -> None:
         """Drop everything on these one-way links from now on."""
         self._cut.update(links)
+
+    def mend(self, links: Iterable[tuple[NodeId, NodeId]]) -> None:
+        """Repair these links."""
+        self._cut.difference_update(links)
 
     def heal(self) -> None:
         """Repair all links, and let clogged ones flow."""
@@ -80,7 +86,10 @@ class Network:
             self._clogged[link].append(message)
             return
         if self.healthy:
-            self._scheduler.after(self._delay(), self._arrive, message)
+            # A healthy connection also keeps the order.
+            now = self._scheduler.now_us
+            arrival = self._arrivals[link] = max(now + self._delay(), self._arrivals.get(link, 0))
+            self._scheduler.after(arrival - now, self._arrive, message)
             return
         if plan.loss and rng.random() < plan.loss:
             self.lost += 1

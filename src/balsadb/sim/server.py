@@ -45,7 +45,7 @@ START_MS = 1_600_000_000_000
 """Wall clock at the start of a run."""
 
 OPTIONS = Options()
-SMALL = Options(append_bytes_max=500, inflight_messages_max=4, inflight_bytes_max=2_000, cache_bytes_max=600)
+SMALL = Options(append_bytes_max=1, inflight_messages_max=4, inflight_bytes_max=2_000, cache_bytes_max=600)
 """Tiny caches and windows: every bound is met all the time."""
 
 
@@ -240,11 +240,12 @@ class Server:
             return
         self.paused = False
         deferred, self._deferred = self._deferred, []
+        process = self._incarnation
         # The sockets are read before the timer counts (rule B3): ticks come last.
         for callback, arguments in deferred:
-            if callback != self._tick:
+            if callback != self._tick and self._incarnation == process:
                 callback(*arguments)
-        if any(callback == self._tick for callback, _ in deferred):
+        if self._incarnation == process and any(callback == self._tick for callback, _ in deferred):
             self._tick()
 
     # -------------------------------------------------------------------- input
@@ -325,8 +326,9 @@ class Server:
             sync_us = self._sync_us()
             self._after(sync_us, self._synced, self._flying)
             risk = 0.0 if world.healthy else world.plan.crashes_in_writes
-            if risk and self._durable_next is not None:
-                risk *= 10
+            state = effects.write.hard_state
+            if state is not None and state.term != self.durable_term:
+                risk *= 100
             if risk and self._rng.random() < risk:
                 self._after(self._rng.randrange(sync_us), self._crash_in_write)
         for message in effects.messages:

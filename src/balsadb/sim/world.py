@@ -32,6 +32,8 @@ SAFETY_US = 6_000_000
 """Length of the safety phase."""
 LIVENESS_US = 15_000_000
 """A healed cluster must do everything asked of it within this."""
+PAD_US_MAX = 50_000
+"""Longest time between two large values."""
 DIGEST_EVERY = 16
 """States are compared at every index that this divides."""
 
@@ -72,6 +74,7 @@ class World:
             Client(self, number, self._fork(rng), keys, self._rewrites)
             for number in range(1, rng.randint(2, 8) + 1)
         ]
+        self._rng = self._fork(rng)
         self._probes: dict[Request, NodeId] = {}
         self._finals: list[Operation] = []
         self._answered: set[NodeId] = set()
@@ -90,10 +93,26 @@ class World:
             server.start()
         for client in self.clients:
             client.begin()
+        if self.plan.padding_bytes:
+            self._pad()
         self.nemesis.begin()
         self.scheduler.run(SAFETY_US)
         self._liveness()
         self._judge()
+
+    def _pad(self) -> None:
+        """Write something large to one of the servers, again and again; nobody looks at the answers."""
+        if self.healthy:
+            return
+        server = self._rng.choice(list(self.servers.values()))
+        if server.replica is not None:
+            size = self._rng.randint(1, self.plan.padding_bytes)
+            # Zeros too: the log must tell them from what a power loss has left out.
+            value = self._rng.choice((b"\0", b"x")) * size
+            request = Request(Lane(None), RequestKind.WRITE, [[b"SET", b"padding", value]], [], 1, size)
+            server.replica.submit(request)
+            server.wake()
+        self.scheduler.after(self._rng.randrange(PAD_US_MAX), self._pad)
 
     def _liveness(self) -> None:
         self.healthy = self.network.healthy = True
