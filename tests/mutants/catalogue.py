@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from mutants.planting import Edit
@@ -18,10 +19,36 @@ class Mutant(NamedTuple):
     """The rule, or section of the Raft paper, that it breaks."""
     edits: tuple[Edit, ...]
     seeds: int
+    focus: Mapping[str, float | bool]
+    """Fields of the fault plan that are fixed, for bugs that need a rare mixture of faults."""
+    scenario: tuple[str, str] | None
+    """Module and function of the scenario that finds it, for bugs that chance does not find in time."""
 
 
-def mutant(name: str, rule: str, seeds: int, *edits: tuple[str, str, str]) -> Mutant:
-    return Mutant(name, rule, tuple(Edit(*edit) for edit in edits), seeds)
+def mutant(
+    name: str,
+    rule: str,
+    seeds: int,
+    *edits: tuple[str, str, str],
+    focus: Mapping[str, float | bool] | None = None,
+    scenario: tuple[str, str] | None = None,
+) -> Mutant:
+    return Mutant(name, rule, tuple(Edit(*edit) for edit in edits), seeds, focus or {}, scenario)
+
+
+COUPS = {"nodes": 5, "election_ticks": 10, "coups": 300.0, "crashes": 60.0, "small_caches": True}
+"""Leader after leader, none of which finishes what it began."""
+SPLIT_VOTES = {"nodes": 3, "election_ticks": 10, "coups": 200.0, "crashes_in_writes": 0.005, "slow_sync": 0.1}
+"""Candidates that meet in a term, on disks that take their time."""
+QUICK_RESTARTS = {
+    "nodes": 3,
+    "duplication": 0.5,
+    "straggling": 0.2,
+    "crashes": 60.0,
+    "relapses": 0.5,
+    "coups": 0.0,
+}
+"""Processes that live shorter than their messages."""
 
 
 ELECTION = (
@@ -50,6 +77,7 @@ ELECTION = (
             "return (last_term, last_index) >= (self.last_term, self.last_index)",
             "return (last_index, last_term) >= (self.last_index, self.last_term)",
         ),
+        focus=COUPS | {"delay_us_max": 5_000, "sync_us_max": 2_000},
     ),
     mutant(
         "the vote is not persisted",
@@ -70,6 +98,7 @@ ELECTION = (
             "core.hold(VoteResponse(core.id, message.source, core.term, True, False, core.wall_ms))",
             "core.outbox.append(VoteResponse(core.id, message.source, core.term, True, False, core.wall_ms))",
         ),
+        focus=SPLIT_VOTES | {"delay_us_max": 30_000},
     ),
     mutant(
         "a candidate asks before its own vote is durable",
@@ -117,8 +146,9 @@ REPLICATION = (
     mutant(
         "entries of earlier terms are committed by counting",
         "paper 5.4.2, figure 8",
-        400,
+        0,
         ("raft.replication:maybe_commit", " or log.term_at(agreed) != core.term", ""),
+        scenario=("test_paper", "test_5_4_2_figure_8_an_entry_of_a_former_term_is_not_committed_by_counting"),
     ),
     mutant(
         "a leader counts itself before its disk is done",
@@ -244,8 +274,9 @@ READS = (
     mutant(
         "a read joins a round that is under way",
         "R2",
-        200,
+        0,
         ("raft.reads:begin_round", "leader.round += 1", "leader.round += not leader.reads_pending"),
+        scenario=("test_reads", "test_rule_r2_a_round_already_under_way_does_not_confirm_a_later_read"),
     ),
     mutant(
         "a follower reads what it has",
@@ -311,6 +342,7 @@ REPLICA = (
             "begins = batch.boot > origin.boot and",
             "begins = batch.boot != origin.boot and",
         ),
+        focus=QUICK_RESTARTS | {"election_ticks": 50, "partitions": 0.0},
     ),
     mutant(
         "the boot counter is not raised",

@@ -2,29 +2,51 @@
 
 from __future__ import annotations
 
-import pytest
+import random
+from importlib import import_module
 
+import pytest
+from msgspec import structs
+
+from balsadb.sim.faults import draw
 from balsadb.sim.runs import Kind, run_seed
-from mutants.catalogue import MUTANTS
+from mutants.catalogue import COUPS, MUTANTS, QUICK_RESTARTS, SPLIT_VOTES
 from mutants.planting import Edit, Gone, planted
 
 
-def first_failure(seeds: int) -> int | None:
-    """Return the first seed that fails."""
-    return next((seed for seed in range(seeds) if run_seed(seed)[0].kind is not Kind.PASSED), None)
+def first_failure(seeds: int, **focus) -> int | None:
+    """Return the first seed that fails, with some fields of the fault plan fixed."""
+    for seed in range(seeds):
+        plan = structs.replace(draw(random.Random(seed)), **focus)
+        if run_seed(seed, plan)[0].kind is not Kind.PASSED:
+            return seed
+    return None
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_a_bug_on_purpose_is_found(mutant):
+    if mutant.scenario is not None:
+        module, function = mutant.scenario
+        scenario = getattr(import_module(module), function)
+        scenario()
+        with planted(mutant.edits), pytest.raises(AssertionError):
+            scenario()
+        return
     with planted(mutant.edits):
-        assert first_failure(mutant.seeds) is not None, f"{mutant.name} survives {mutant.seeds} seeds"
+        assert first_failure(mutant.seeds, **mutant.focus) is not None, (
+            f"{mutant.name} survives {mutant.seeds} seeds"
+        )
 
 
 @pytest.mark.slow
-def test_the_same_seeds_find_nothing_in_the_code_as_it_is():
-    assert first_failure(60) is None
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    "focus", [{}, COUPS, SPLIT_VOTES, QUICK_RESTARTS], ids=["any", "coups", "votes", "restarts"]
+)
+def test_the_same_seeds_find_nothing_in_the_code_as_it_is(focus):
+    assert first_failure(60, **focus) is None
 
 
 def test_a_mutant_whose_place_is_gone_fails_loudly():

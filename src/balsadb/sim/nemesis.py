@@ -129,6 +129,11 @@ class Nemesis:
             for link in links:
                 network.clog(link)
                 self._later(longest, network.unclog, link)
+        if self._rng.random() < 0.5:
+            # The others see their connections break and elect at once, while the leader still trusts its own.
+            for other in self._servers():
+                if other.id != leader:
+                    other.lost(leader)
 
     def _reset(self) -> None:
         ids = sorted(self._world.servers)

@@ -14,6 +14,8 @@ from balsadb.raft.types import NodeId
 from balsadb.sim.faults import FaultPlan
 from balsadb.sim.scheduler import Scheduler
 
+HEALTHY_US_MAX = 1_000
+"""Longest delay on a healthy link."""
 STRAGGLE_US_MAX = 1_000_000
 """How long a straggling message is held back at most."""
 
@@ -86,9 +88,9 @@ class Network:
             self._clogged[link].append(message)
             return
         if self.healthy:
-            # A healthy connection also keeps the order.
-            now = self._scheduler.now_us
-            arrival = self._arrivals[link] = max(now + self._delay(), self._arrivals.get(link, 0))
+            # A healthy connection also keeps the order, and is fast.
+            now, delay = self._scheduler.now_us, min(self._delay(), HEALTHY_US_MAX)
+            arrival = self._arrivals[link] = max(now + delay, self._arrivals.get(link, 0))
             self._scheduler.after(arrival - now, self._arrive, message)
             return
         if plan.loss and rng.random() < plan.loss:

@@ -45,12 +45,16 @@ class LogChecker:
         other = self._leaders.setdefault(node.term, node.id)
         if other != node.id:
             raise SafetyViolation("election safety", f"{other} and {node.id} both lead term {node.term}")
-        if self.newest:
-            term = self._applied[self.newest][0]
-            if node.last_index < self.newest or node.log.term_at(self.newest) != term:
+        newest = self.newest
+        # A candidate may get its last vote when a later term has already committed more.
+        while newest and self._applied[newest][0] >= node.term:
+            newest -= 1
+        if newest:
+            term = self._applied[newest][0]
+            if node.last_index < newest or node.log.term_at(newest) != term:
                 raise SafetyViolation(
                     "leader completeness",
-                    f"leader {node.id} of term {node.term} lacks the applied entry {self.newest} of {term}",
+                    f"leader {node.id} of term {node.term} lacks the applied entry {newest} of {term}",
                 )
 
     def applied(self, node: NodeId, index: Index, term: Term, payload: bytes) -> None:
