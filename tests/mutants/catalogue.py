@@ -21,8 +21,8 @@ class Mutant(NamedTuple):
     seeds: int
     focus: Mapping[str, float | bool]
     """Fields of the fault plan that are fixed, for bugs that need a rare mixture of faults."""
-    scenario: tuple[str, str] | None
-    """Module and function of the scenario that finds it, for bugs that chance does not find in time."""
+    scenario: tuple[object, ...] | None
+    """Module, function and arguments of the scenario that finds it, for bugs that chance does not find in time."""
 
 
 def mutant(
@@ -31,7 +31,7 @@ def mutant(
     seeds: int,
     *edits: tuple[str, str, str],
     focus: Mapping[str, float | bool] | None = None,
-    scenario: tuple[str, str] | None = None,
+    scenario: tuple[object, ...] | None = None,
 ) -> Mutant:
     return Mutant(name, rule, tuple(Edit(*edit) for edit in edits), seeds, focus or {}, scenario)
 
@@ -276,7 +276,7 @@ READS = (
         "R2",
         0,
         ("raft.reads:begin_round", "leader.round += 1", "leader.round += not leader.reads_pending"),
-        scenario=("test_reads", "test_rule_r2_a_round_already_under_way_does_not_confirm_a_later_read"),
+        scenario=("test_reads", "test_rule_r2_a_round_already_under_way_does_not_confirm_a_later_read", True),
     ),
     mutant(
         "a follower reads what it has",

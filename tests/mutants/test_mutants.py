@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 from importlib import import_module
 
 import pytest
@@ -28,8 +29,8 @@ def first_failure(seeds: int, **focus) -> int | None:
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_a_bug_on_purpose_is_found(mutant):
     if mutant.scenario is not None:
-        module, function = mutant.scenario
-        scenario = getattr(import_module(module), function)
+        module, function, *arguments = mutant.scenario
+        scenario = partial(getattr(import_module(module), function), *arguments)
         scenario()
         with planted(mutant.edits), pytest.raises(AssertionError):
             scenario()

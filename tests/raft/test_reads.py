@@ -1,6 +1,7 @@
 """Rounds and read indexes (rules R1-R4). The scenarios 23-26 are in `test_scenarios.py`."""
 
 import msgspec
+import pytest
 from raft_cluster import FAST, Cluster
 
 from balsadb.raft.messages import Append, Heartbeat, ReadIndexRequest, ReadIndexResponse, RoundAck
@@ -22,13 +23,16 @@ def test_rule_r2_all_reads_of_a_turn_share_one_round():
     assert all(cluster.read_result(1, context) == 1 for context in contexts)
 
 
-def test_rule_r2_a_round_already_under_way_does_not_confirm_a_later_read():
+@pytest.mark.parametrize("made", [False, True], ids=["before the next messages", "after the next messages"])
+def test_rule_r2_a_round_already_under_way_does_not_confirm_a_later_read(made):
     cluster = led()
     first = cluster.read(1)
     cluster.pump(cluster.servers[1])
     acks = [RoundAck(2, 1, 1, m.round) for m in cluster.network if isinstance(m, Heartbeat) and m.target == 2]
     cluster.network.clear()
     second = cluster.read(1)
+    if made:
+        cluster.pump(cluster.servers[1])
     cluster.deliver(acks[0])
     cluster.pump(cluster.servers[1])
     assert cluster.read_result(1, first) == 1
