@@ -22,7 +22,7 @@ class Mutant(NamedTuple):
     focus: Mapping[str, float | bool]
     """Fields of the fault plan that are fixed, for bugs that need a rare mixture of faults."""
     scenario: tuple[object, ...] | None
-    """Module, function and arguments of the scenario that finds it, for bugs that chance does not find in time."""
+    """Module, function and arguments of the scenario that finds it, where chance does not in time."""
 
 
 def mutant(
