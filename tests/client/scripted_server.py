@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import struct
 import threading
 from collections.abc import Callable
 
@@ -42,6 +43,8 @@ class ScriptedServer:
                 if self.ended.is_set():
                     connection.close()
                     return
+                # close() returns when the other end has our FIN, so that a test can rely on it.
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 5))
                 self._connections.append(connection)
                 act = self.acts[min(self.accepted, len(self.acts) - 1)]
                 self.accepted += 1
