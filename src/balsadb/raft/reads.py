@@ -119,7 +119,7 @@ def _confirmed_with(core: Core, leader: Leader, number: Round, asker: NodeId) ->
 
 def _answer(core: Core, leader: Leader, read: PendingRead) -> None:
     if read.source == core.id:
-        core.reads_ready.append(ReadState(read.counter, read.index, core.wall_ms))
+        core.reads_ready.append(ReadState(read.counter, read.index, core.wall_ms, core.term))
         return
     core.outbox.append(
         ReadIndexResponse(core.id, read.source, core.term, read.boot, read.counter, read.index, core.wall_ms)
@@ -156,7 +156,7 @@ def handle_response(core: Core, message: ReadIndexResponse) -> None:
         return
     _, contexts = follower.reads_sent.pop(message.counter, (0, []))
     for context in contexts:
-        core.reads_ready.append(ReadState(context, message.index, message.clock_ms))
+        core.reads_ready.append(ReadState(context, message.index, message.clock_ms, message.term))
 
 
 def retry_requests(core: Core, follower: Follower) -> None:

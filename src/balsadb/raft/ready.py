@@ -21,7 +21,7 @@ import msgspec
 
 from balsadb.raft.entry import Entry
 from balsadb.raft.messages import Message
-from balsadb.raft.types import HardState, Index, Millis, NodeId
+from balsadb.raft.types import HardState, Index, Millis, NodeId, Term
 
 
 class WriteBatch(msgspec.Struct, frozen=True):
@@ -44,6 +44,8 @@ class ReadState(msgspec.Struct, frozen=True, gc=False):
     """Serve it from a state that has applied at least this."""
     clock_ms: Millis
     """The leader's wall clock at confirmation."""
+    term: Term
+    """Of the leader. In a later term its index may be that of a lost entry: ask again."""
 
 
 class Fetch(msgspec.Struct, frozen=True):

@@ -15,7 +15,7 @@ import msgspec
 
 from balsadb.raft.node import Node
 from balsadb.raft.ready import ReadState
-from balsadb.raft.types import Index
+from balsadb.raft.types import Index, Term
 from balsadb.replica.limits import ReplicaOptions
 from balsadb.replica.request import Request
 
@@ -36,8 +36,8 @@ class Reads:
         self._waiting: list[Request] = []
         self._asked: dict[int, Question] = {}
         """By context; in the order asked."""
-        self._confirmed: deque[tuple[Index, list[Request]]] = deque()
-        """Waiting for the applied index; in the order confirmed."""
+        self._confirmed: deque[tuple[Index, Term, list[Request]]] = deque()
+        """Waiting for the applied index; in the order confirmed, with the term of the leader."""
         self._context = 0
 
     def add(self, request: Request) -> None:
@@ -51,6 +51,8 @@ class Reads:
 
     def flush(self, now_ms: int) -> None:
         """Ask for a read index for all waiting requests together."""
+        if self._confirmed and self._confirmed[0][1] != self._node.term:
+            self._confirm_anew()
         if not self._waiting or not self._node.leader or len(self._asked) >= self._options.read_questions_max:
             return
         requests = [request for request in self._waiting if request.replies is None]
@@ -73,7 +75,7 @@ class Reads:
             if state.context not in self._asked:
                 continue
             for context in [c for c in self._asked if c <= state.context]:
-                self._confirmed.append((state.index, self._asked.pop(context).requests))
+                self._confirmed.append((state.index, state.term, self._asked.pop(context).requests))
 
     def drop(self, contexts: Iterable[int]) -> None:
         """Let the requests of lost questions, and of all asked after them, join the next one (rule P6)."""
@@ -85,11 +87,23 @@ class Reads:
             back += self._asked.pop(context).requests
         self._waiting[:0] = back
 
+    def _confirm_anew(self) -> None:
+        """Let confirmed requests ask again, since the leader that confirmed them is gone.
+
+        A new leader confirms at its own first entry (rule R1). If that entry is lost with its leader, the
+        log may not get that far for as long as nobody writes, and all later reads would wait behind.
+        """
+        back = [request for _, _, requests in self._confirmed for request in requests]
+        back += [request for question in self._asked.values() for request in question.requests]
+        self._confirmed.clear()
+        self._asked.clear()
+        self._waiting[:0] = back
+
     def runnable(self, applied: Index) -> Iterator[Request]:
         """Yield the open requests that the applied state may answer, in the order confirmed."""
         confirmed = self._confirmed
         while confirmed and confirmed[0][0] <= applied:
-            for request in confirmed.popleft()[1]:
+            for request in confirmed.popleft()[2]:
                 if request.replies is None:
                     yield request
 
@@ -108,7 +122,7 @@ class Reads:
 
     def everything(self) -> Iterator[Request]:
         """Yield all open requests."""
-        groups = [requests for _, requests in self._confirmed]
+        groups = [requests for _, _, requests in self._confirmed]
         groups += [question.requests for question in self._asked.values()]
         groups.append(self._waiting)
         for group in groups:

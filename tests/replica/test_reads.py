@@ -1,0 +1,80 @@
+"""Reads that wait for a confirmation, and for the state to get there."""
+
+from balsadb.raft.ready import ReadState
+from balsadb.replica.limits import ReplicaOptions
+from balsadb.replica.reads import Reads
+from balsadb.replica.request import Lane, Request, RequestKind
+
+
+class Asked:
+    """A Raft node that notes the contexts it is asked for."""
+
+    id = 1
+    leader = 2
+
+    def __init__(self) -> None:
+        self.term = 1
+        self.contexts: list[int] = []
+
+    def read_index(self, context: int) -> bool:
+        self.contexts.append(context)
+        return True
+
+
+def read() -> Request:
+    request = Request(Lane(), RequestKind.READ, [[b"GET", b"k"]], [], 1, 1)
+    request.deadline_ms = 1_000
+    return request
+
+
+def test_a_confirmed_read_runs_when_the_state_has_its_index():
+    node = Asked()
+    reads = Reads(node, ReplicaOptions())
+    request = read()
+    reads.add(request)
+    reads.flush(0)
+    reads.confirm([ReadState(1, 5, 0, 1)])
+    assert not list(reads.runnable(4))
+    assert list(reads.runnable(5)) == [request]
+
+
+def test_a_read_never_joins_a_question_that_has_left():
+    node = Asked()
+    reads = Reads(node, ReplicaOptions())
+    first, second = read(), read()
+    reads.add(first)
+    reads.flush(0)
+    reads.add(second)
+    reads.confirm([ReadState(1, 5, 0, 1)])
+    assert list(reads.runnable(5)) == [first]
+
+
+def test_a_read_confirmed_at_an_entry_that_a_later_term_lost_asks_again():
+    """Else it, and all reads behind it, would wait until somebody writes enough (once found by seed 101531)."""
+    node = Asked()
+    reads = Reads(node, ReplicaOptions())
+    first, second = read(), read()
+    reads.add(first)
+    reads.flush(0)
+    reads.confirm([ReadState(1, 181, 0, 1)])
+    node.term = 2
+    reads.add(second)
+    reads.flush(1)
+    assert node.contexts == [1, 2]
+    reads.confirm([ReadState(2, 169, 0, 2)])
+    assert list(reads.runnable(169)) == [first, second]
+
+
+def test_a_late_answer_to_a_question_of_the_former_term_confirms_nothing():
+    node = Asked()
+    reads = Reads(node, ReplicaOptions())
+    first, second = read(), read()
+    reads.add(first)
+    reads.flush(0)
+    reads.add(second)
+    reads.flush(0)
+    reads.confirm([ReadState(1, 181, 0, 1)])
+    node.term = 2
+    reads.flush(1)
+    reads.confirm([ReadState(2, 5, 0, 1)])
+    assert not list(reads.runnable(1_000))
