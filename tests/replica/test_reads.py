@@ -50,7 +50,7 @@ def test_a_read_never_joins_a_question_that_has_left():
 
 
 def test_a_read_confirmed_at_an_entry_that_a_later_term_lost_asks_again():
-    """Else it, and all reads behind it, would wait until somebody writes enough (once found by seed 101531)."""
+    """Else it, and all reads behind it, would wait until somebody writes enough."""
     node = Asked()
     reads = Reads(node, ReplicaOptions())
     first, second = read(), read()
