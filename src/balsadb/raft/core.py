@@ -16,7 +16,7 @@ from balsadb.raft.log import Log
 from balsadb.raft.messages import Message
 from balsadb.raft.options import Options, Recovered
 from balsadb.raft.quorum import Halves, halves_of
-from balsadb.raft.ready import Fetch, ReadState
+from balsadb.raft.ready import Fetch, LogStart, ReadState
 from balsadb.raft.roles import Candidate, Follower, Leader, PreCandidate
 from balsadb.raft.types import NOBODY, Configuration, EntryKind, Index, Millis, NodeId, Term
 
@@ -45,6 +45,8 @@ class Core:
         self.boot = boot
         self.eligible = True
         """False: neither votes, campaigns nor acknowledges as a voter (rule W5). The driver sets it."""
+        self.installing = False
+        """True while a state of another node takes the place of this one's: no time to lead."""
         self.term: Term = recovered.hard_state.term
         """Latest term seen; perhaps not yet durable."""
         self.vote: NodeId = recovered.hard_state.vote
@@ -63,6 +65,8 @@ class Core:
         self.reads_ready: list[ReadState] = []
         self.reads_dropped: list[int] = []
         self.fetches: list[Fetch] = []
+        self.snapshots: list[NodeId] = []
+        """Followers that need the state sent."""
         self.read_counter = 0
         """Names read-index requests; never reused within a boot (rule R3)."""
         self.handed_index: Index = applied
@@ -93,7 +97,7 @@ class Core:
 
     def may_campaign(self) -> bool:
         """Tell whether this node may try to lead: learners and amnesiacs never do (rules M3, W5)."""
-        return self.eligible and self.configurations.may_vote(self.id)
+        return self.eligible and not self.installing and self.configurations.may_vote(self.id)
 
     def may_acknowledge(self) -> bool:
         """Tell whether an answer in this term may go out: the term is durable and the node remembers all.
@@ -123,6 +127,37 @@ class Core:
         self.disk.truncated()
         if self.configurations.truncate(first):
             self.adopt_configuration()
+
+    def compact(self, index: Index) -> None:
+        """Let the log begin behind `index`, which a durable cut of the state includes (thesis 5.1)."""
+        term = self.log.term_at(index)
+        self.log.compact(index)
+        self.disk.start_at(LogStart(index, term, True))
+
+    def restore(self, index: Index, term: Term, time_ms: Millis, configuration: Configuration) -> bool:
+        """Go on from an installed state (rule C4); False: it is not newer than what is applied here.
+
+        When the log has the state's last entry, its entries stay (Raft paper, figure 13). Otherwise all go:
+        they don't continue the state, and up to it nothing is lost.
+        """
+        log = self.log
+        if index <= log.applied_index:
+            return False
+        if log.term_at(index) == term:
+            if index > log.commit_index:
+                self.commit_to(index)
+            log.applied_index = index
+            if index <= log.durable_index:
+                self.compact(index)
+        else:
+            log.restart(index, term, time_ms)
+            self.configurations = ConfigurationLog(index, configuration)
+            self.adopt_configuration()
+            self.disk.start_at(LogStart(index, term, False))
+        self.handed_index = index
+        self.apply_fetch, self.apply_fetched = None, ()
+        self.installing = False
+        return True
 
     def adopt_configuration(self) -> None:
         """Act by the configuration that is now in force."""

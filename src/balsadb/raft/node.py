@@ -233,6 +233,36 @@ class Node:
         """Note that the state machine has applied everything up to `index`."""
         applying.applied(self._core, index)
 
+    def compact(self, index: Index) -> None:
+        """Forget the log up to `index`, which a durable cut includes; nothing when it is gone already."""
+        if index > self._log.base_index:
+            self._core.compact(index)
+
+    def begin_restore(self, index: Index) -> bool:
+        """Prepare for `restore`: the node does not campaign until then. False: not now, or not needed."""
+        core = self._core
+        core.installing = isinstance(core.state, Follower) and index > core.log.applied_index
+        return core.installing
+
+    def restore(self, index: Index, term: Term, time_ms: Millis, configuration: Configuration) -> bool:
+        """Go on from a state that was installed durably (rule C4).
+
+        `index`, `term`, `time_ms` and `configuration` are those inside the state (rule C2). False: ignored,
+        because this node has applied as much by itself, or leads.
+        """
+        core = self._core
+        if isinstance(core.state, Leader) or not core.restore(index, term, time_ms, configuration):
+            return False
+        if isinstance(core.state, Follower):
+            following.restored(core, core.state)
+        return True
+
+    def snapshot_ended(self, follower: NodeId, index: Index) -> None:
+        """Note that a follower was sent the state as of `index`, or, with 0, that it could not be sent."""
+        core = self._core
+        if isinstance(core.state, Leader):
+            replication.snapshot_ended(core, core.state, follower, index)
+
     def fetched(self, fetch: Fetch, entries: tuple[Entry, ...]) -> None:
         """Take entries that were read back from the WAL: from `fetch.first` on, at least one."""
         core = self._core
@@ -243,10 +273,10 @@ class Node:
 
     # ------------------------------------------------------------------ output
 
-    def has_ready(self, disk_idle: bool) -> bool:
+    def has_ready(self, disk_idle: bool, apply: bool = True) -> bool:
         """Tell cheaply whether `ready` would return anything to do."""
         core = self._core
-        if core.outbox or core.reads_ready or core.reads_dropped or core.fetches:
+        if core.outbox or core.reads_ready or core.reads_dropped or core.fetches or core.snapshots:
             return True
         state = core.state
         if isinstance(state, Leader):
@@ -254,12 +284,15 @@ class Node:
                 return True
         elif isinstance(state, Follower) and following.owes(state) and core.may_acknowledge():
             return True
-        if applying.has_work(core):
+        if apply and applying.has_work(core):
             return True
-        return disk_idle and not core.disk.inflight and core.disk.dirty(core.term, core.vote)
+        return disk_idle and not core.disk.inflight and core.disk.has_write(core.term, core.vote)
 
-    def ready(self, disk_idle: bool) -> Ready:
-        """Return everything there is to do now. With `disk_idle` False no write is returned."""
+    def ready(self, disk_idle: bool, apply: bool = True) -> Ready:
+        """Return everything there is to do now.
+
+        With `disk_idle` False no write is returned, with `apply` False no entries to be applied.
+        """
         core = self._core
         state = core.state
         if isinstance(state, Leader):
@@ -268,7 +301,7 @@ class Node:
         elif isinstance(state, Follower) and following.owes(state) and core.may_acknowledge():
             following.flush(core, state)
         write = core.disk.next_write(core.term, core.vote) if disk_idle else None
-        committed = applying.take(core) if core.handed_index < core.log.commit_index else ()
+        committed = applying.take(core) if apply and core.handed_index < core.log.commit_index else ()
         ready = Ready(
             write,
             tuple(core.outbox),
@@ -276,7 +309,9 @@ class Node:
             tuple(core.reads_ready),
             tuple(core.fetches),
             tuple(core.reads_dropped),
+            tuple(core.snapshots),
         )
+        core.snapshots.clear()
         core.outbox.clear()
         core.reads_ready.clear()
         core.fetches.clear()

@@ -153,8 +153,11 @@ def _send_appends(
     core: Core, leader: Leader, peer: Progress, shared: dict[Index, tuple[tuple[bytes, ...], int]]
 ) -> None:
     log, options = core.log, core.options
+    if peer.pace is Pace.SNAPSHOT:
+        return
     if peer.next <= log.base_index:
-        return  # it needs a snapshot: the entries are compacted
+        # Compacted. Whether it needs them is known when it refuses what follows right behind.
+        peer.become_probe(log.first_index)
     while peer.window_open(options) if peer.pace is Pace.REPLICATE else not peer.probe_sent:
         first = peer.next
         if first >= log.cache_first:
@@ -248,10 +251,24 @@ def _handle_rejection(core: Core, leader: Leader, peer: Progress, message: Appen
     if peer.pace is Pace.REPLICATE:
         if refused <= peer.match:
             return  # an old message: it is known by now that the logs agree there
-    elif refused != peer.next - 1:
+    elif peer.pace is Pace.SNAPSHOT or refused != peer.next - 1:
         return  # answers an earlier probe
+    if refused == core.log.base_index:
+        # It has nothing that could be continued: only a newer state helps (Raft paper, 7).
+        peer.become_snapshot()
+        core.snapshots.append(peer.id)
+        return
     agreement = core.log.agreement_at_most(message.hint_index, message.hint_term)
-    peer.become_probe(min(refused - 1, agreement) + 1)
+    peer.become_probe(max(min(refused - 1, agreement), core.log.base_index) + 1)
+    leader.dirty = True
+
+
+def snapshot_ended(core: Core, leader: Leader, peer_id: NodeId, index: Index) -> None:
+    """Go on with a follower that was sent the state as of `index`; 0 when that failed."""
+    peer = leader.progress.get(peer_id)
+    if peer is None or peer.pace is not Pace.SNAPSHOT:
+        return
+    peer.become_probe(max(index, core.log.base_index) + 1)
     leader.dirty = True
 
 
@@ -285,6 +302,8 @@ def _notice_loss(leader: Leader, peer: Progress, verified: Index, sent: Index) -
 
     With reordering this may see a loss that is none; then some entries go twice, which is harmless.
     """
+    if peer.pace is Pace.SNAPSHOT:
+        return
     if peer.pace is Pace.PROBE:
         if not peer.probe_sent:
             return
@@ -339,6 +358,7 @@ def durable_moved(core: Core, leader: Leader) -> None:
 def peer_changed(leader: Leader, peer_id: NodeId) -> None:
     """Probe a follower whose connection broke or came back: what was in flight may be lost."""
     peer = leader.progress.get(peer_id)
-    if peer is not None:
+    # A state is sent over a connection of its own, whose end is told by `snapshot_ended`.
+    if peer is not None and peer.pace is not Pace.SNAPSHOT:
         peer.become_probe(peer.match + 1)
         leader.dirty = True

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
 
 import msgspec
 
 from balsadb.errors import InvariantError, LocalFault
+from balsadb.kv.cut import Base, Bookkeeping, Cut
 from balsadb.kv.machine import StateMachine
 from balsadb.kv.reply import Refusal, Reply
 from balsadb.raft.configuration import decode_configuration, encode_configuration
@@ -15,7 +15,7 @@ from balsadb.raft.entry import Entry
 from balsadb.raft.messages import Message
 from balsadb.raft.node import Node, Role
 from balsadb.raft.ready import Fetch, WriteBatch
-from balsadb.raft.types import Configuration, EntryKind, NodeId
+from balsadb.raft.types import Configuration, EntryKind, Index, NodeId
 from balsadb.replica.identity import bind_members, stranger
 from balsadb.replica.limits import ReplicaOptions
 from balsadb.replica.proposals import Proposals
@@ -45,6 +45,10 @@ class Effects(msgspec.Struct, gc=False):
     """Read back from the WAL, then call `Replica.fetched`."""
     finished: list[Request]
     """Answered requests, in the order answered."""
+    cuts: list[Cut]
+    """Write these to the state on disk, in order, then call `Replica.cut_written`."""
+    snapshots: list[NodeId]
+    """Send these followers the state on disk, then call `Replica.snapshot_ended`."""
     again: bool
     """True when there is more to do at once: run another turn after the event loop had its share."""
 
@@ -62,12 +66,14 @@ class Replica:
         store_id: bytes,
         client_address: str = "",
         fresh_cluster_id: bytes = b"",
+        log_bytes: int = 0,
     ) -> None:
         """Put a server together.
 
         `boot` counts the starts of a process on this data directory and was raised and synced before
         (rule P2). `store_id` and `client_address` are this node's own identity. `fresh_cluster_id` is 16
-        random bytes: the name of the cluster, should this node become its first leader (rule W5).
+        random bytes: the name of the cluster, should this node become its first leader (rule W5). `log_bytes`
+        is how much log there is that a durable cut could let go.
         """
         self.node = node
         self.machine = machine
@@ -89,6 +95,20 @@ class Replica:
         self._finished: list[Request] = []
         self._ripe: deque[Lane] = deque()
         """Lanes whose backlog may move on."""
+        self._handed: deque[Entry] = deque()
+        """Committed entries that are not applied yet, because a cut has to come first."""
+        self.snapshot_index = machine.applied_index
+        """Index of the newest durable cut: what a start begins with."""
+        self._logged_bytes = log_bytes
+        """Bytes of entries written to the log so far, that of the start included."""
+        self._released_bytes = 0
+        """The same when the newest cut was made that lets the log go."""
+        self._release = False
+        """True when the next cut is to let the log go whatever its size."""
+        self._installing = False
+        """True while a state of another node takes the place of this one."""
+        self._sending: dict[NodeId, Index] = {}
+        """Followers that are being sent the state, and its index: the log behind it stays (rule C5)."""
         self._loaded_index = node.commit_index
         """Commit index found at start: until it is applied again, clients are told -LOADING."""
         self._heard_ms = 0
@@ -183,6 +203,63 @@ class Replica:
         """Take entries that were read back from the WAL."""
         self.node.fetched(fetch, entries)
 
+    def take_snapshot(self) -> None:
+        """Make a durable cut soon, and let the log before it go."""
+        self._release = True
+
+    def cut_written(self, cut: Cut, tail_first: Index) -> None:
+        """Note that the oldest cut is in the base; with `cut.release` it is durable.
+
+        `tail_first` is the first entry of the part of the log that is kept for slow followers.
+        """
+        self.machine.store.written(cut)
+        if cut.release:
+            self.snapshot_index = cut.index
+            self.node.compact(min([cut.index, tail_first - 1, *self._sending.values()]))
+
+    def sending(self, follower: NodeId, index: Index) -> None:
+        """Note that a follower is being sent the state as of `index`."""
+        self._sending[follower] = index
+
+    def snapshot_ended(self, follower: NodeId, index: Index) -> None:
+        """Note that a follower has the state as of `index`, or, with 0, that it could not be sent."""
+        self._sending.pop(follower, None)
+        self.node.snapshot_ended(follower, index)
+
+    def begin_install(self, index: Index) -> bool:
+        """Prepare for the state as of `index`: nothing is applied and no cut is made until `install`.
+
+        False: not now, because this node is as far by itself, leads, or still writes cuts.
+        """
+        if self._installing or self.machine.store.cuts or not self.node.begin_restore(index):
+            return False
+        self._installing = True
+        return True
+
+    def install(self, base: Base, bookkeeping: Bookkeeping) -> bool:
+        """Go on from a state of another node, which is durably in place here (rule C4).
+
+        False: ignored, because this node has got as far by itself.
+        """
+        state = bookkeeping
+        self._installing = False
+        configuration = self.node.configuration
+        if state.configuration:
+            configuration = decode_configuration(state.configuration)
+        if not self.node.restore(state.index, state.term, state.log_time_ms, configuration):
+            return False
+        self._handed.clear()
+        self.machine.restore(base, state)
+        self.snapshot_index = state.index
+        self._take_configuration(configuration)
+        # rule P4: payloads that ran elsewhere meanwhile have no replies here.
+        origin = self.machine.origins.get(self.node.id)
+        if origin is not None and origin.boot == self.boot:
+            for request in self._proposals.passed(origin.last):
+                self._refuse(request, UNKNOWN)
+        self._proposals.bury(state.term)
+        return True
+
     def peer_up(self, peer: NodeId) -> None:
         """Note that messages can reach `peer` again; what it may have missed is sent again (rule P3)."""
         self.node.peer_up(peer)
@@ -245,27 +322,35 @@ class Replica:
         """
         self.now_ms, self.wall_ms = now_ms, wall_ms
         node, reads, proposals = self.node, self._reads, self._proposals
-        effects = Effects([], None, [], self._finished, False)
+        effects = Effects([], None, [], self._finished, [], [], False)
         for _ in range(READY_ROUNDS_MAX):
             self._move_backlogs()
             reads.flush(now_ms)
             proposals.flush(now_ms, disk_idle)
-            if not node.has_ready(disk_idle):
+            if self._handed:
+                self._apply(effects.cuts)
+            elif self._release:
+                self._freeze(effects.cuts)
+            take_committed = not self._handed and not self._installing
+            if not node.has_ready(disk_idle, take_committed):
                 if not self._ripe:
                     break
                 continue
-            ready = node.ready(disk_idle)
+            ready = node.ready(disk_idle, take_committed)
             if ready.write is not None:
                 effects.write = ready.write
+                self._logged_bytes += sum([len(entry.encoded) for entry in ready.write.entries])
                 disk_idle = False
             effects.messages += ready.messages
             effects.fetches += ready.fetches
+            effects.snapshots += ready.snapshots
             if ready.dropped_reads:
                 reads.drop(ready.dropped_reads)
             if ready.reads:
                 reads.confirm(ready.reads)
             if ready.committed:
-                self._apply(ready.committed)
+                self._handed.extend(ready.committed)
+                self._apply(effects.cuts)
             for request in reads.runnable(self.machine.applied_index):
                 self._run(request)
         else:
@@ -273,8 +358,11 @@ class Replica:
         self._finished = []
         return effects
 
-    def _apply(self, entries: Iterable[Entry]) -> None:
-        for entry in entries:
+    def _apply(self, cuts: list[Cut]) -> None:
+        """Apply what was handed out, as far as cuts allow."""
+        handed = self._handed
+        while handed and not self._installing and (not self._cut_due or self._freeze(cuts)):
+            entry = handed.popleft()
             if entry.kind is EntryKind.COMMANDS:
                 self._apply_commands(entry)
             elif entry.kind is EntryKind.MEMBERSHIP:
@@ -283,6 +371,38 @@ class Replica:
                 self.machine.apply_empty(entry.index, entry.term, entry.time_ms)
             self._proposals.bury(entry.term)
         self.node.applied(self.machine.applied_index)
+
+    @property
+    def _cut_due(self) -> bool:
+        """Tell whether the next entry must wait for a cut."""
+        store, options = self.machine.store, self.options
+        return (
+            self._release
+            or store.changed_keys >= options.cut_keys_max
+            or store.changed_bytes >= options.cut_bytes_max
+            or self._logged_bytes - self._released_bytes >= options.release_bytes
+        )
+
+    def _freeze(self, cuts: list[Cut]) -> bool:
+        """Make a cut of what is applied; False when it can't be made now.
+
+        An entry may be applied before the own disk has it. A cut waits for that: after a power loss the state
+        must not be ahead of the log (rule C3).
+        """
+        machine, options = self.machine, self.options
+        applied = machine.applied_index
+        if (
+            self._installing
+            or applied > self.node.durable_index
+            or len(machine.store.cuts) >= options.cuts_max
+        ):
+            return False
+        due = self._release or self._logged_bytes - self._released_bytes >= options.release_bytes
+        cut = machine.freeze()
+        if due:
+            cut.release, self._release, self._released_bytes = True, False, self._logged_bytes
+        cuts.append(cut)
+        return True
 
     def _apply_commands(self, entry: Entry) -> None:
         payload = entry.payload
@@ -304,6 +424,9 @@ class Replica:
             configuration.removed,
             payload,
         )
+        self._take_configuration(configuration)
+
+    def _take_configuration(self, configuration: Configuration) -> None:
         self.configuration = configuration
         reason = stranger(configuration, self.node.id, self.identities[self.node.id][0])
         if reason is not None:

@@ -60,6 +60,9 @@ class FaultPlan(msgspec.Struct, frozen=True, kw_only=True):
     """Raft's election timeout; a short one makes elections in numbers."""
     padding_bytes: int = 0
     """Length of values that are written beside the clients' own, so that a write has many sectors."""
+    small_cuts: bool = False
+    """Cuts after a few keys, and a log that is let go after a few entries, so that followers which were away
+    need a snapshot."""
     small_caches: bool = False
     """Tiny entry caches and batches, so that entries are read back from the log all the time (rule B2)."""
 
@@ -97,4 +100,5 @@ def draw(rng: random.Random, nodes: int | None = None) -> FaultPlan:
         election_ticks=rng.choice((50, 20, 10)),
         padding_bytes=int(some((700, 5_000))),
         small_caches=rng.random() < 0.5,
+        small_cuts=rng.random() < 0.6,
     )
