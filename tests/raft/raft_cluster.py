@@ -158,13 +158,14 @@ class Cluster:
         logs: dict[NodeId, Sequence[Term]] | None = None,
         hard_states: dict[NodeId, HardState] | None = None,
         learners: tuple[NodeId, ...] = (),
+        configuration: Configuration | None = None,
         tail: int = 1_000_000,
     ) -> None:
         self.random = Random(seed)
         self.options = options
         self.tail = tail
         voters = tuple(node for node in range(1, size + 1) if node not in learners)
-        self.configuration = Configuration(voters=voters, learners=learners)
+        self.configuration = configuration or Configuration(voters=voters, learners=learners)
         self.oracle = Oracle()
         self.network: deque[Message] = deque()
         self.sent: list[Message] = []

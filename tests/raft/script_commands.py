@@ -1,8 +1,8 @@
 """The vocabulary of the scripts in `tests/raft/scripts`.
 
 Setting the stage
-    nodes N [learners=4,5] [tail=N] [OPTION=VALUE ...]
-                            nodes 1..N with empty logs; OPTION is a field of `balsadb.raft.node.Options`; tail
+    nodes N [voters=1,2] [learners=4,5] [tail=N] [OPTION=VALUE ...]
+                            nodes 1..N with empty logs; all vote who are not learners, or those named; OPTION is a field of `balsadb.raft.node.Options`; tail
                             says how many entries a restarted node finds in its memory
     log N [terms=1,1,4] [term=T] [vote=N] [commit=I]
                             what node N has on its disk to begin with
@@ -57,7 +57,7 @@ from script_text import hard_state_text, message_text, terms_text
 from balsadb.errors import InvariantError
 from balsadb.raft.configuration import encode_configuration
 from balsadb.raft.messages import Message
-from balsadb.raft.types import EntryKind, HardState, NodeId
+from balsadb.raft.types import Configuration, EntryKind, HardState, NodeId
 
 
 class CommandError(Exception):
@@ -196,9 +196,11 @@ class Script:
             raise CommandError("the stage is set already")
         size = words.number("the number of nodes")
         learners, tail = words.numbers("learners"), words.named_number("tail", 1_000_000)
+        others = tuple(node for node in range(1, size + 1) if node not in learners)
+        configuration = Configuration(voters=words.numbers("voters", others), learners=learners)
         fields = set(FAST.__struct_fields__) & set(words.named)
         options = {name: words.named_number(name, 0) for name in sorted(fields)}
-        self._stage = Stage(size, msgspec.structs.replace(FAST, **options), learners, tail)
+        self._stage = Stage(size, configuration, msgspec.structs.replace(FAST, **options), tail)
         return self.stage.states()
 
     def do_log(self, words: Words) -> list[str]:

@@ -26,7 +26,7 @@ from balsadb.raft.entry import Entry
 from balsadb.raft.messages import Message, VoteRequest
 from balsadb.raft.node import Node, Options
 from balsadb.raft.ready import ReadState, WriteBatch
-from balsadb.raft.types import HardState, Index, NodeId, Term
+from balsadb.raft.types import Configuration, HardState, Index, NodeId, Term
 
 
 class Steady(Random):
@@ -58,14 +58,14 @@ class Snapshot:
 class Stage(Cluster):
     """A cluster that writes down what happens in it."""
 
-    def __init__(self, size: int, options: Options, learners: tuple[NodeId, ...], tail: int) -> None:
+    def __init__(self, size: int, configuration: Configuration, options: Options, tail: int) -> None:
         self.trace: list[str] = []
         self.told: dict[NodeId, Snapshot] = {}
         self.slow_appliers: set[NodeId] = set()
         self.applying: dict[NodeId, list[Sequence[Entry]]] = {}
         self.settling = False
         """While everything is delivered, a message is written down when it arrives and not when it leaves."""
-        super().__init__(size, options=options, learners=learners, tail=tail)
+        super().__init__(size, options=options, configuration=configuration, tail=tail)
         self.random = Steady(1_000)  # fetches return all that was asked for
 
     def luck(self, node_id: NodeId) -> Random:
