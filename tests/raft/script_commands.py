@@ -2,8 +2,9 @@
 
 Setting the stage
     nodes N [voters=1,2] [learners=4,5] [tail=N] [OPTION=VALUE ...]
-                            nodes 1..N with empty logs; all vote who are not learners, or those named; OPTION is a field of `balsadb.raft.node.Options`; tail
-                            says how many entries a restarted node finds in its memory
+                            nodes 1..N with empty logs; voters are those named, or all who are not learners;
+                            tail says how many entries a restarted node finds in its memory; OPTION is a
+                            field of `balsadb.raft.node.Options`
     log N [terms=1,1,4] [term=T] [vote=N] [commit=I]
                             what node N has on its disk to begin with
 
