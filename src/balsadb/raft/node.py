@@ -154,8 +154,10 @@ class Node:
         handler = _HANDLERS[type(message)]
         if message.target != core.id:
             raise ProtocolError(f"node {core.id} got a message for node {message.target}")
-        if message.source in core.configuration.removed:
-            return  # rule M1: everybody is heard but who was removed
+        if message.source in core.configurations.gone:
+            # rule M1: everybody is heard but who was removed. A removal that is not committed does not count:
+            # the removed node may be the very leader whose log undoes it.
+            return
         if message.term == core.term or _reconcile_term(core, message):
             handler(core, message)
 

@@ -248,10 +248,11 @@ def _note_match(core: Core, leader: Leader, peer: Progress, match: Index) -> Non
 def _handle_rejection(core: Core, leader: Leader, peer: Progress, message: AppendResponse) -> None:
     """Back up to where the logs may agree, by whole terms (Raft paper, end of 5.3)."""
     refused = message.prev_index
-    if peer.pace is Pace.REPLICATE:
-        if refused <= peer.match:
-            return  # an old message: it is known by now that the logs agree there
-    elif peer.pace is Pace.SNAPSHOT or refused != peer.next - 1:
+    if refused <= peer.match:
+        # An old message: it is known by now that the logs agree there. Or the follower's disk lost what it
+        # had acknowledged; then no probe helps, and answering each refusal with one would never end.
+        return
+    if peer.pace is Pace.SNAPSHOT or (peer.pace is Pace.PROBE and refused != peer.next - 1):
         return  # answers an earlier probe
     if refused == core.log.base_index:
         # It has nothing that could be continued: only a newer state helps (Raft paper, 7).
