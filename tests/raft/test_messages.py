@@ -14,6 +14,7 @@ from balsadb.raft.messages import (
     ReadIndexRequest,
     ReadIndexResponse,
     RoundAck,
+    StateRequest,
     VoteRequest,
     VoteResponse,
 )
@@ -30,6 +31,7 @@ EXAMPLES = [
     ReadIndexRequest(1, 2, 3, 4, 5),
     ReadIndexResponse(1, 2, 3, 4, 5, 6, 7),
     CommitAdvance(1, 2, 3, 4),
+    StateRequest(1, 2, 3, 4),
 ]
 
 

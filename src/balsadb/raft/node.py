@@ -27,6 +27,7 @@ from balsadb.raft.messages import (
     ReadIndexRequest,
     ReadIndexResponse,
     RoundAck,
+    StateRequest,
     VoteRequest,
     VoteResponse,
 )
@@ -56,7 +57,8 @@ class Node:
         """Start as a follower from what storage recovered.
 
         `initial` is the configuration before the first MEMBERSHIP entry; `applied` the index that the
-        state machine has already applied; `boot` a number never used before by this node id (rule R3).
+        state machine has already applied (before the log's start: its state is lost, rule W5); `boot` a
+        number never used before by this node id (rule R3).
         """
         self._core = Core(node_id, initial, recovered, options, random, wall_ms, applied, boot)
         self._log = self._core.log
@@ -124,6 +126,11 @@ class Node:
         return self._core.configuration
 
     @property
+    def stateless(self) -> bool:
+        """True while the node waits for another node's state because its own is lost (rule W5)."""
+        return self._core.stateless
+
+    @property
     def eligible(self) -> bool:
         """False: neither votes, campaigns nor acknowledges as a voter (rule W5)."""
         return self._core.eligible
@@ -143,8 +150,12 @@ class Node:
         if isinstance(state, Leader):
             replication.tick(core, state)
             return
-        if isinstance(state, Follower) and state.reads_sent:
-            reads.retry_requests(core, state)
+        if isinstance(state, Follower):
+            if state.reads_sent:
+                reads.retry_requests(core, state)
+            if core.stateless and state.leader != NOBODY and core.now % core.options.state_retry_ticks == 0:
+                base = core.log.base_index
+                core.outbox.append(StateRequest(core.id, state.leader, core.term, base))
         election.tick(core, state)
 
     def step(self, message: Message, wall_ms: Millis) -> None:
@@ -243,7 +254,7 @@ class Node:
     def begin_restore(self, index: Index) -> bool:
         """Prepare for `restore`: the node does not campaign until then. False: not now, or not needed."""
         core = self._core
-        core.installing = isinstance(core.state, Follower) and index > core.log.applied_index
+        core.installing = isinstance(core.state, Follower) and core.wants(index)
         return core.installing
 
     def restore(self, index: Index, term: Term, time_ms: Millis, configuration: Configuration) -> bool:
@@ -359,5 +370,6 @@ _HANDLERS: Mapping[type[Message], Callable[[Core, Any], None]] = {
     ReadIndexRequest: reads.handle_request,
     ReadIndexResponse: reads.handle_response,
     CommitAdvance: following.handle_commit_advance,
+    StateRequest: replication.handle_state_request,
 }
 """Who handles what."""

@@ -22,6 +22,7 @@ from balsadb.raft.messages import (
     Propose,
     ProposeRejected,
     RoundAck,
+    StateRequest,
 )
 from balsadb.raft.progress import Pace, Progress
 from balsadb.raft.quorum import agreed_number, is_quorum
@@ -257,11 +258,17 @@ def _handle_rejection(core: Core, leader: Leader, peer: Progress, message: Appen
     if refused == core.log.base_index:
         # It has nothing that could be continued: only a newer state helps (Raft paper, 7).
         peer.become_snapshot()
-        core.snapshots.append(peer.id)
+        core.snapshots.append((peer.id, core.log.base_index))
         return
     agreement = core.log.agreement_at_most(message.hint_index, message.hint_term)
     peer.become_probe(max(min(refused - 1, agreement), core.log.base_index) + 1)
     leader.dirty = True
+
+
+def handle_state_request(core: Core, message: StateRequest) -> None:
+    """Have the state sent to a follower that lost its own. Its log is whole, so appends go on meanwhile."""
+    if isinstance(core.state, Leader) and message.source in core.state.progress:
+        core.snapshots.append((message.source, message.index))
 
 
 def snapshot_ended(core: Core, leader: Leader, peer_id: NodeId, index: Index) -> None:

@@ -30,6 +30,8 @@ class ReplicaOptions(msgspec.Struct, frozen=True):
     """Cuts that are not yet written. With so many the node applies nothing more: the disk is behind."""
     release_bytes: int = 32 * 1024 * 1024
     """A cut is made durable, so that the log before it may go, after so many bytes of log."""
+    warm_keys_max: int = 4_096
+    """Keys that are read from the disk at a time before what needs them runs (rule R5)."""
     read_questions_max: int = 64
     """Read-index questions in flight. Past it reads collect for the next question."""
     stale_read_ms: int = 5_000

@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Self
 
 from balsadb.address import parse_address
-from balsadb.errors import UsageError
+from balsadb.errors import DataError, UsageError
 from balsadb.kv.machine import StateMachine
 from balsadb.raft.configuration import decode_configuration
 from balsadb.raft.node import Node as RaftNode
@@ -129,10 +129,21 @@ class Node:
                 self._state,
                 current.installed,
             )
+            self._check_state()
         except BaseException:
             self._store.close()
             raise
         stack.callback(self._wal.close)
+
+    def _check_state(self) -> None:
+        """Say when the state is lost; the others have it, if there are others (rule W5)."""
+        index = 0 if self._state is None else self._state.index
+        if index >= self._recovered.first_index - 1:
+            return
+        problem = f"the state ends at entry {index} and the log begins at {self._recovered.first_index}"
+        if len(self.config.cluster) == 1:
+            raise DataError(self._states.path, None, problem, "Put the state back: no other node has it")
+        sys.stderr.write(f"balsadb: {problem}; fetching the state from the other nodes\n")
 
     async def _close_state(self) -> None:
         await self._cuts.stop()
@@ -223,7 +234,7 @@ class Node:
             loading=replica.loading,
             ready=self.unready() is None,
             snapshot_index=self.replica.snapshot_index,
-            keys=len(machine),
+            keys=machine.store.keys_about,
             log_time_ms=machine.log_time_ms,
             alarms=machine.alarms,
             uptime_ms=self._clock.monotonic_ms() - self._started_ms,
@@ -235,6 +246,11 @@ class Node:
     def clients(self) -> Sequence[ClientState]:
         """Return the open client connections."""
         return self._listener.clients()
+
+    def take_snapshot(self) -> None:
+        """Make a durable cut soon."""
+        self.replica.take_snapshot()
+        self._driver.wake()
 
     def keys(self) -> Iterable[bytes]:
         """Iterate over the keys of the applied state."""

@@ -53,6 +53,7 @@ class Nemesis:
             (plan.pauses, self._pause),
             (plan.full_disks, self._full_disk),
             (plan.bit_flips, self._bit_flip),
+            (plan.state_losses, self._lose_state),
             (plan.clock_jumps, self._clock_jump),
         ):
             if rate:
@@ -204,6 +205,15 @@ class Nemesis:
         where = server.disk.flip_bit()
         self.damaged.add(server.id)
         self._world.note(f"flip {server.id} {where}")
+
+    def _lose_state(self) -> None:
+        if not self._victims:
+            return
+        server = self._world.servers[self._rng.choice(self._victims)]
+        if server.replica is not None:
+            server.end(power_loss=self._rng.random() < 0.5)
+        server.state.lose()
+        self._world.note(f"lose state {server.id}")
 
     def _pause(self) -> None:
         server = self._any_up()
