@@ -70,8 +70,9 @@ class _Cutter:
         """Make a cut and bring it to the disk."""
         bookkeeping = Bookkeeping(STATE_VERSION, self.index, 1, 0, (1, 2, 3), b"", (), ())
         cut = self._timed("freeze", "loop", lambda: self.store.freeze(bookkeeping))
-        while self._timed("count", "loop", lambda: self.store.count(cut)):
-            pass
+        while keys := self.store.uncounted(cut):
+            present = self._timed("count", "worker", lambda: self.state.count_present(keys))
+            self._timed("note count", "loop", lambda: self.store.counted(cut, keys, present))  # noqa: B023
         written = False
         while not written:
             batch = self.state.batch()
@@ -82,6 +83,8 @@ class _Cutter:
             if not written:
                 time.sleep(STALL_SECONDS)
         self._timed("forget", "loop", lambda: self.store.written(cut))
+        while self._timed("forget", "loop", self.store.trim):
+            pass
         if flush:
             self._timed("flush", "worker", self.state.flush)
 
