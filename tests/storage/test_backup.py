@@ -11,6 +11,7 @@ from state_kit import CLUSTER, RECORDS, bookkeeping, make_state
 
 from balsadb.errors import DataError, StorageError
 from balsadb.kv.cut import encode_record
+from balsadb.kv.limits import KEY_BYTES_MAX, VALUE_BYTES_MAX
 from balsadb.storage import backup
 from balsadb.storage.backup import BackupReader, verify_backup, write_backup
 from balsadb.storage.state import StateStore
@@ -84,6 +85,14 @@ def test_many_records_take_many_blocks_of_bounded_size(tmp_path, monkeypatch):
     assert len(blocks) > 50
     assert sum(map(len, blocks)) == 500
     assert all(sum(len(k) + len(v) for k, v in block[:-1]) < 1000 for block in blocks)
+
+
+def test_the_largest_record_behind_many_tiny_ones_fits_into_a_block(tmp_path):
+    tiny = {b"%05d" % number: b"" for number in range(14_500)}
+    largest = {b"x" * KEY_BYTES_MAX: bytes(VALUE_BYTES_MAX)}
+    pairs, summary = read(make_backup(tmp_path, tiny | largest).read_bytes())
+    assert len(pairs) == summary.info.keys == 14_501
+    assert summary.length > VALUE_BYTES_MAX + KEY_BYTES_MAX + 14_500 * 18
 
 
 def test_the_bytes_are_those_of_the_format(sound):

@@ -35,6 +35,8 @@ INFO_BYTES_MAX: Final = 1 << 20
 """A longer description is not one of ours; it is not even read."""
 BLOCK_BYTES: Final = 256 * 1024
 """A block ends with the record that reaches this many bytes."""
+PAIR_BYTES: Final = 11
+"""What MessagePack adds to a key and a value, at most."""
 BLOCK_BYTES_MAX: Final = BLOCK_BYTES + KEY_BYTES_MAX + VALUE_BYTES_MAX + 1024
 """No block is longer: a reader takes no more memory for one, whatever a damaged length says."""
 
@@ -131,7 +133,7 @@ class _Writer:
         for pair in store.raw_items():
             keys += 1
             pairs.append(pair)
-            size += len(pair[0]) + len(pair[1])
+            size += len(pair[0]) + len(pair[1]) + PAIR_BYTES
             if size >= BLOCK_BYTES:
                 self._block(pairs)
                 pairs, size = [], 0
