@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from balsadb.kv.batch import encode_batch
 from balsadb.kv.cut import STATE_VERSION, Bookkeeping, encode_bookkeeping, encode_record
 from balsadb.raft.configuration import encode_configuration
 from balsadb.raft.entry import Entry, encode_entry
@@ -60,7 +61,7 @@ def make_state(path: Path, records: dict[bytes, bytes], held: Bookkeeping | None
 
 def command(index: int, term: int, *argv: bytes) -> Entry:
     """An entry with one command of node 1, whose first boot it is."""
-    payload = msgspec.msgpack.encode([1, 1, 1, index, [list(argv)]])
+    payload = encode_batch(1, 1, index, [list(argv)])
     return encode_entry(term, index, 1000 + index, EntryKind.COMMANDS, payload)
 
 
