@@ -35,7 +35,8 @@ class Listener:
         self._clock = clock
         self._connections: dict[int, ClientConnection] = {}
         self._marked: list[ClientConnection] = []
-        self._throttled: list[ClientConnection] = []
+        self._throttled: dict[ClientConnection, None] = {}
+        """Clients that are read again when the node holds less; a dict, so that each is in it once."""
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.TimerHandle | None = None
         driver.on_finished = self.finished
@@ -110,8 +111,12 @@ class Listener:
         if self.overloaded:
             connection: ClientConnection = request.lane.owner
             connection.throttle()
-            self._throttled.append(connection)
+            self.resume_later(connection)
         self._driver.wake()
+
+    def resume_later(self, connection: ClientConnection) -> None:
+        """Flush a connection, which may read again then, once the node is not overloaded any more."""
+        self._throttled[connection] = None
 
     def mark(self, connection: ClientConnection) -> None:
         """Flush a connection at the end of the turn."""
