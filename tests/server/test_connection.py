@@ -57,7 +57,7 @@ class Server:
         self.requests = []
         replica = SimpleNamespace(submit=self.submit, held_bytes=0, now_ms=1, wall_ms=1)
         self.replica = replica
-        self.listener = Listener(SimpleNamespace(replica=replica, wake=lambda: None), self, Clock())
+        self.listener = Listener(SimpleNamespace(replica=replica, wake=lambda: None), self, Clock(), 10)
 
     def submit(self, request) -> None:
         request.lane.held_bytes += request.size
@@ -197,3 +197,11 @@ def test_an_unfinished_command_is_not_measured_with_every_byte_of_it(server, mon
         connection.data_received(bytes([byte]))
     assert connection.stuck_since_ms
     assert len(measured) <= 2
+
+
+def test_one_client_too_many_is_told_so_and_closed(server):
+    for _ in range(10):
+        server.connect()
+    _, transport = server.connect()
+    assert transport.sent == b"-ERR max number of clients reached\r\n"
+    assert transport.closed

@@ -9,7 +9,7 @@ import pytest
 import uvloop
 
 from balsadb.raft.messages import Heartbeat
-from balsadb.server.peers import Peers
+from balsadb.server.peers import STRANGERS_MAX, Peers
 
 HEARTBEAT = Heartbeat(1, 2, 1, 0, 0)
 
@@ -45,3 +45,28 @@ def test_messages_to_a_peer_whose_connection_just_broke_are_dropped(make_loop):
 
     with asyncio.Runner(loop_factory=make_loop) as runner:
         runner.run(scenario())
+
+
+def test_connections_without_a_hello_keep_no_member_out():
+    async def scenario() -> None:
+        peers = Peers(SimpleNamespace(), SimpleNamespace(), {})
+        await peers.start("127.0.0.1", 0)
+        try:
+            port = peers._server.sockets[0].getsockname()[1]
+            strangers = [await asyncio.open_connection("127.0.0.1", port) for _ in range(STRANGERS_MAX + 5)]
+            for reader, _ in strangers[:5]:
+                assert not await asyncio.wait_for(_read(reader), 5)
+            assert len(peers.inbound) == STRANGERS_MAX
+            for _, writer in strangers:
+                writer.close()
+        finally:
+            await peers.stop()
+
+    asyncio.run(scenario())
+
+
+async def _read(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await reader.read()
+    except ConnectionResetError:
+        return b""

@@ -13,8 +13,6 @@ from balsadb.server.commands.view import NodeView
 from balsadb.server.connection import ClientConnection
 from balsadb.server.driver import Driver
 
-CONNECTIONS_MAX = 10_000
-"""Clients at once; one more is told so and closed, as Redis does."""
 STUCK_MS_MAX = 30_000
 """A client with an incomplete command, or one that does not read its replies, is closed after this."""
 SWEEP_SECONDS = 1.0
@@ -26,8 +24,10 @@ HELD_BYTES_HIGH = 32 * 1024 * 1024
 class Listener:
     """Accepts clients and brings their requests to the driver."""
 
-    def __init__(self, driver: Driver, view: NodeView, clock: Clock) -> None:
+    def __init__(self, driver: Driver, view: NodeView, clock: Clock, clients_max: int) -> None:
+        """`clients_max` clients at once; one more is told so and closed, as Redis does."""
         self.view = view
+        self._clients_max = clients_max
         self.connections_received = 0
         self.commands_processed = 0
         self._driver = driver
@@ -87,7 +87,7 @@ class Listener:
         """Register a new client; False when there are too many and it was closed."""
         transport = connection.transport
         assert transport is not None
-        if len(self._connections) >= CONNECTIONS_MAX:
+        if len(self._connections) >= self._clients_max:
             transport.write(b"-ERR max number of clients reached\r\n")
             transport.close()
             return False

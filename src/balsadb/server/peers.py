@@ -24,6 +24,9 @@ from balsadb.wire.frame import FrameDecoder, Hello, Refused, Welcome, encode_han
 
 OUTBOX_BYTES_MAX = 32 * 1024 * 1024
 """Unsent bytes to one peer; past it messages to it are dropped."""
+STRANGERS_MAX = 32
+"""Inbound connections at once besides two for each peer. Past it the oldest one without a hello is closed, or
+else the newest: strangers may neither use up the open files nor keep members out."""
 HELLO_SECONDS_MAX = 5.0
 """A connection without a finished handshake is closed after this."""
 REDIAL_SECONDS_MIN = 0.02
@@ -91,7 +94,8 @@ class _Inbound(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self._timer = asyncio.get_running_loop().call_later(HELLO_SECONDS_MAX, self.transport.abort)
-        self._peers.inbound.add(self)
+        self._peers.inbound[self] = None
+        self._peers.make_room()
 
     def data_received(self, data: bytes) -> None:
         assert self.transport is not None
@@ -123,7 +127,7 @@ class _Inbound(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._peers.inbound.discard(self)
+        self._peers.inbound.pop(self, None)
         if self.node and not any(other.node == self.node for other in self._peers.inbound):
             self._peers.lost(self.node)
 
@@ -136,7 +140,8 @@ class Peers:
     ) -> None:
         self.driver = driver
         self.admission = admission
-        self.inbound: set[_Inbound] = set()
+        self.inbound: dict[_Inbound, None] = {}
+        """Connections that were made to us, the oldest first."""
         self.dropped_messages = 0
         self._addresses = dict(addresses)
         self._links: dict[NodeId, asyncio.Transport] = {}
@@ -164,6 +169,13 @@ class Peers:
         for transport in [*self._links.values(), *[peer.transport for peer in self.inbound]]:
             if transport is not None:
                 transport.abort()
+
+    def make_room(self) -> None:
+        """Close a connection when there is one too many."""
+        if len(self.inbound) > 2 * len(self._addresses) + STRANGERS_MAX:
+            victim = next((peer for peer in self.inbound if not peer.node), list(self.inbound)[-1])
+            if victim.transport is not None:
+                victim.transport.abort()
 
     @property
     def connected(self) -> frozenset[NodeId]:
