@@ -8,7 +8,7 @@ import pytest
 
 from balsadb.replica.request import RequestKind
 from balsadb.resp.parser import CommandParser
-from balsadb.server import intake
+from balsadb.server import intake, listener
 from balsadb.server.clock import Clock
 from balsadb.server.connection import OUTPUT_BYTES_HIGH, UNANSWERED_BYTES_MAX, ClientConnection
 from balsadb.server.listener import HELD_BYTES_HIGH, Listener
@@ -48,6 +48,11 @@ class Transport:
 
     def close(self) -> None:
         self.closed = True
+
+    abort = close
+
+    def get_write_buffer_size(self) -> int:
+        return self.unread
 
 
 class Server:
@@ -205,3 +210,49 @@ def test_one_client_too_many_is_told_so_and_closed(server):
     _, transport = server.connect()
     assert transport.sent == b"-ERR max number of clients reached\r\n"
     assert transport.closed
+
+
+VALUE = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$200000\r\n%b\r\n" % bytes(200_000)
+
+
+@pytest.mark.parametrize(
+    ("data", "room"),
+    [(VALUE[:150_000], 700_000), (b"MULTI\r\n" + VALUE, 900_000)],
+    ids=["unfinished", "MULTI"],
+)
+def test_clients_together_buffer_no_more_than_the_node_has_room_for(server, monkeypatch, data, room):
+    """Each stays within its own bounds, but there may be thousands of them."""
+    monkeypatch.setattr(listener, "BUFFERED_BYTES_MAX", room)
+    clients = [server.connect() for _ in range(3)]
+    for connection, _ in clients:
+        connection.data_received(data)
+    greedy, transport = server.connect()
+    greedy.data_received(b"MULTI\r\n" + VALUE)
+    greedy.data_received(VALUE[:190_000])
+    assert transport.closed
+    assert not any(other.closed for _, other in clients)
+    greedy.connection_lost(None)
+    for connection, _ in clients:
+        connection.connection_lost(None)
+    assert server.listener.buffered_bytes == 0
+
+
+def test_replies_that_are_not_read_count_as_buffered(server, monkeypatch):
+    monkeypatch.setattr(listener, "BUFFERED_BYTES_MAX", 5 * OUTPUT_BYTES_HIGH)
+    readers = [server.connect() for _ in range(4)]
+    for connection, _ in readers:
+        connection.data_received(b"GET k\r\n")
+    server.answer(bytes(2 * OUTPUT_BYTES_HIGH))
+    closed = [transport.closed for _, transport in readers]
+    assert sum(closed) == 2
+    for _, transport in readers:
+        if not transport.closed:
+            transport.read_all()
+    assert server.listener.buffered_bytes == 0
+
+
+def test_a_closed_client_keeps_no_buffer_until_the_next_collection_of_garbage(server):
+    connection, _ = server.connect()
+    connection.data_received(VALUE[:150_000])
+    connection.connection_lost(None)
+    assert connection._parser.buffered_bytes == 0

@@ -105,6 +105,13 @@ class CommandParser:
         unfinished = self._arguments_left > 0 or self._bulk_left > 0
         return sum(map(len, self._argv)) + len(self._held) + unfinished
 
+    @property
+    def arrived_bytes(self) -> int:
+        """About what `buffered_bytes` says, but found without looking at each argument."""
+        if self._bulk_left:
+            return max(0, self._size + CRLF_BYTES - self._bulk_left)
+        return self._size + len(self._held)
+
     def feed(self, data: bytes) -> list[list[bytes]]:
         """Take a piece of input and return the commands that it completes, each a non-empty list of bytes."""
         commands: list[list[bytes]] = []

@@ -44,6 +44,7 @@ class ClientConnection(asyncio.Protocol):
         "_todo",
         "_unanswered",
         "_writing_paused",
+        "buffered_bytes",
         "marked",
         "state",
         "stuck_since_ms",
@@ -66,6 +67,8 @@ class ClientConnection(asyncio.Protocol):
         """True when the connection closes as soon as everything in `_out` was written."""
         self._reading_paused = False
         self._writing_paused = False
+        self.buffered_bytes = 0
+        """Memory of an unfinished command, an open MULTI and unread replies, as the listener knows it."""
         self.marked = False
         """True while the listener will flush this connection at the end of the turn."""
         self.stuck_since_ms = 0
@@ -85,11 +88,24 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the client. Writes under way may still happen; their replies go nowhere."""
+        self._let_go()
+        self._listener.closed(self)
+
+    def drop(self) -> None:
+        """Close at once, and give up everything that is kept for this client."""
+        if self.transport is not None:
+            self.transport.abort()
+        self._let_go()
+
+    def _let_go(self) -> None:
         self.transport = None
         self._closing = True
         self._out.clear()
         self._todo.clear()
-        self._listener.closed(self)
+        # The connection and its lane know each other, so this object may stay until the next full collection
+        # of garbage, and what it has buffered with it.
+        self._parser = CommandParser()
+        self._intake = Intake(self.state, self._listener.view)
 
     def eof_received(self) -> bool:
         """Finish the replies of a client that closed its sending side, then close."""
@@ -108,6 +124,7 @@ class ClientConnection(asyncio.Protocol):
         """Go on when the client has read."""
         self._writing_paused = False
         self.stuck_since_ms = 0
+        self._weigh()
         self._mark()
 
     def data_received(self, data: bytes) -> None:
@@ -126,6 +143,15 @@ class ClientConnection(asyncio.Protocol):
         # The second question takes time when an unfinished command has many arguments.
         elif not self.stuck_since_ms and parser.buffered_bytes:
             self.stuck_since_ms = self._listener.now_ms
+        self._weigh()
+
+    def _weigh(self) -> None:
+        """Tell the listener how much memory this client takes, when that has changed."""
+        size = self._parser.arrived_bytes + self._intake.queued_bytes
+        if self._writing_paused and self.transport is not None:
+            size += self.transport.get_write_buffer_size()
+        if size != self.buffered_bytes:
+            self._listener.weigh(self, size)
 
     def _advance(self) -> None:
         """Pass on a piece of what was read."""
@@ -212,6 +238,8 @@ class ClientConnection(asyncio.Protocol):
                 size = 0
         if parts:
             transport.write(parts[0] if len(parts) == 1 else b"".join(parts))
+        if self._writing_paused:
+            self._weigh()
         if out or self._writing_paused:
             self._maybe_resume_reading()
         elif self._closing:

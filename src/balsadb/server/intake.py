@@ -21,6 +21,8 @@ QUEUED_COMMANDS_MAX = 65_536
 """Commands in one MULTI; more make it fail."""
 QUEUED_BYTES_MAX = 16 * 1024 * 1024
 """Bytes of all commands in one MULTI; more make it fail."""
+QUEUED_COMMAND_BYTES = 100
+"""What a queued command takes besides its arguments, at least."""
 LOCAL_NS_MAX = 2_000_000
 """A piece ends when commands that the node answers by itself have taken so long; others get their share then.
 Without it 250 KB of input can ask for many seconds of work (bad input 16)."""
@@ -109,6 +111,14 @@ class Intake:
         self._state = state
         self._view = view
         self._transaction: _Transaction | None = None
+
+    @property
+    def queued_bytes(self) -> int:
+        """Memory that an open MULTI takes."""
+        transaction = self._transaction
+        if transaction is None:
+            return 0
+        return transaction.size + QUEUED_COMMAND_BYTES * len(transaction.commands)
 
     def sort(self, commands: list[list[bytes]]) -> Piece:
         """Sort a non-empty list of commands that arrived together; `Piece.taken` says how many of them."""

@@ -19,6 +19,9 @@ SWEEP_SECONDS = 1.0
 """How often stuck clients are looked for."""
 HELD_BYTES_HIGH = 32 * 1024 * 1024
 """Past this many bytes of unanswered requests on this node no client is read; half of the refusing bound."""
+BUFFERED_BYTES_MAX = 512 * 1024 * 1024
+"""Memory for the unfinished commands, open MULTIs and unread replies of all clients. Past it the greatest of
+these clients is closed: each is within its own bounds, but there may be thousands of them."""
 
 
 class Listener:
@@ -34,6 +37,8 @@ class Listener:
         self._replica: Replica = driver.replica
         self._clock = clock
         self._connections: dict[int, ClientConnection] = {}
+        self.buffered_bytes = 0
+        """As `BUFFERED_BYTES_MAX` bounds it."""
         self._marked: list[ClientConnection] = []
         self._throttled: dict[ClientConnection, None] = {}
         """Clients that are read again when the node holds less; a dict, so that each is in it once."""
@@ -103,7 +108,21 @@ class Listener:
 
     def closed(self, connection: ClientConnection) -> None:
         """Forget a client."""
+        self.buffered_bytes -= connection.buffered_bytes
+        connection.buffered_bytes = 0
         self._connections.pop(connection.state.id, None)
+
+    def weigh(self, connection: ClientConnection, size: int) -> None:
+        """Note how much memory a client takes, and close the greatest when all take too much."""
+        self.buffered_bytes += size - connection.buffered_bytes
+        connection.buffered_bytes = size
+        while self.buffered_bytes > BUFFERED_BYTES_MAX:
+            greatest = max(self._connections.values(), key=lambda client: client.buffered_bytes, default=None)
+            if greatest is None or not greatest.buffered_bytes:
+                return
+            self.buffered_bytes -= greatest.buffered_bytes
+            greatest.buffered_bytes = 0
+            greatest.drop()
 
     def submit(self, request: Request) -> None:
         """Bring a request to the replica, in the turn that follows."""
