@@ -64,7 +64,7 @@ class Server:
         self.replica = replica
         self.listener = Listener(SimpleNamespace(replica=replica, wake=lambda: None), self, Clock(), 10)
 
-    def submit(self, request) -> None:
+    def submit(self, request, now_ms) -> None:
         request.lane.held_bytes += request.size
         self.requests.append(request)
 

@@ -126,7 +126,7 @@ class Listener:
 
     def submit(self, request: Request) -> None:
         """Bring a request to the replica, in the turn that follows."""
-        self._replica.submit(request)
+        self._replica.submit(request, self._clock.monotonic_ms())
         if self.overloaded:
             connection: ClientConnection = request.lane.owner
             connection.throttle()
