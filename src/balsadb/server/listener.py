@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from balsadb.replica.replica import Replica
 from balsadb.replica.request import Request
+from balsadb.server import sockets
 from balsadb.server.clock import Clock
 from balsadb.server.commands.client_state import ClientState
 from balsadb.server.commands.view import NodeView
@@ -54,6 +55,8 @@ class Listener:
         self._server = await loop.create_server(
             lambda: ClientConnection(self), host, port, backlog=1024, reuse_address=True
         )
+        for listening in self._server.sockets:
+            sockets.keep_alive(listening)
         self._sweep()
 
     def stop_accepting(self) -> None:

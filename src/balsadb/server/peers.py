@@ -18,6 +18,7 @@ from typing import cast
 from balsadb.errors import ProtocolError
 from balsadb.raft.messages import Message
 from balsadb.raft.types import NodeId
+from balsadb.server import sockets
 from balsadb.server.admission import Admission
 from balsadb.server.driver import Driver
 from balsadb.wire.frame import FrameDecoder, Hello, Refused, Welcome, encode_handshake, encode_messages
@@ -27,6 +28,10 @@ OUTBOX_BYTES_MAX = 32 * 1024 * 1024
 STRANGERS_MAX = 32
 """Inbound connections at once besides two for each peer. Past it the oldest one without a hello is closed, or
 else the newest: strangers may neither use up the open files nor keep members out."""
+CONNECT_SECONDS_MAX = 2.0
+"""An attempt to connect is given up after this and made anew; the kernel waits longer from try to try."""
+UNACKNOWLEDGED_MS_MAX = 2_000
+"""A connection is given up, and made anew, when what was sent on it is not acknowledged for so long."""
 HELLO_SECONDS_MAX = 5.0
 """A connection without a finished handshake is closed after this."""
 REDIAL_SECONDS_MIN = 0.02
@@ -123,6 +128,7 @@ class _Inbound(asyncio.Protocol):
             self._timer.cancel()
         self.node = hello.node_id
         self._decoder.expect(source=hello.node_id, target=hello.target_id)
+        self._peers.replace(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._timer is not None:
@@ -169,6 +175,12 @@ class Peers:
         for transport in [*self._links.values(), *[peer.transport for peer in self.inbound]]:
             if transport is not None:
                 transport.abort()
+
+    def replace(self, newest: _Inbound) -> None:
+        """Close what is left of earlier connections of the same node, whose end may never be heard of."""
+        for other in list(self.inbound):
+            if other is not newest and other.node == newest.node and other.transport is not None:
+                other.transport.abort()
 
     def make_room(self) -> None:
         """Close a connection when there is one too many."""
@@ -219,13 +231,15 @@ class Peers:
         loop = asyncio.get_running_loop()
         host, port = self._addresses[node]
         hello = self.admission.hello(node)
-        async with asyncio.timeout(HELLO_SECONDS_MAX):
+        async with asyncio.timeout(CONNECT_SECONDS_MAX):
             transport, protocol = await loop.create_connection(lambda: _Outbound(hello), host, port)
-            try:
+        sockets.give_up_after(transport.get_extra_info("socket"), UNACKNOWLEDGED_MS_MAX)
+        try:
+            async with asyncio.timeout(HELLO_SECONDS_MAX):
                 answer = await protocol.answer
-            except BaseException:
-                transport.abort()
-                raise
+        except BaseException:
+            transport.abort()
+            raise
         reason = answer.reason if isinstance(answer, Refused) else self.admission.welcomed(node, answer)
         if reason is not None:
             transport.abort()
