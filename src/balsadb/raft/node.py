@@ -12,7 +12,7 @@ from random import Random
 from typing import Any
 
 from balsadb.errors import InvariantError, ProtocolError
-from balsadb.raft import applying, election, following, reads, replication
+from balsadb.raft import applying, election, following, handover, reads, replication
 from balsadb.raft.core import Core
 from balsadb.raft.entry import Entry
 from balsadb.raft.log import Log
@@ -28,6 +28,7 @@ from balsadb.raft.messages import (
     ReadIndexResponse,
     RoundAck,
     StateRequest,
+    TimeoutNow,
     VoteRequest,
     VoteResponse,
 )
@@ -120,6 +121,11 @@ class Node:
         """Everything up to here is on this node's disk."""
         return self._log.durable_index
 
+    def matches(self) -> Mapping[NodeId, Index]:
+        """As leader, how far each other member's log is known to be on its disk; empty otherwise."""
+        state = self._core.state
+        return {peer.id: peer.match for peer in state.peers} if isinstance(state, Leader) else {}
+
     @property
     def configuration(self) -> Configuration:
         """The configuration in force: the newest in the log, committed or not."""
@@ -148,6 +154,8 @@ class Node:
         core.now += 1
         state = core.state
         if isinstance(state, Leader):
+            if state.transfer_to != NOBODY:
+                handover.give_up(core, state)
             replication.tick(core, state)
             return
         if isinstance(state, Follower):
@@ -196,7 +204,7 @@ class Node:
         """
         core = self._core
         leader = core.state
-        if not isinstance(leader, Leader):
+        if not isinstance(leader, Leader) or leader.transfer_to != NOBODY:
             return None
         if kind is EntryKind.MEMBERSHIP:
             return replication.propose_membership(core, leader, payload)
@@ -210,6 +218,15 @@ class Node:
         True: `context`, unique per call, will come back in `Ready.reads` or `Ready.dropped_reads`.
         """
         return reads.read_index(self._core, context)
+
+    def transfer_leadership(self, to: NodeId = NOBODY) -> NodeId:
+        """As leader, hand over to `to`, or to the follower that has most of the log (thesis 3.10).
+
+        Returns to whom; `NOBODY` when nobody can take over, or when this node does not lead. The transfer may
+        still fail: then this node goes on to lead after an election timeout.
+        """
+        core = self._core
+        return handover.begin(core, core.state, to) if isinstance(core.state, Leader) else NOBODY
 
     def peer_lost(self, peer: NodeId) -> None:
         """Note that the last connection with `peer` closed (rule M3)."""
@@ -311,6 +328,8 @@ class Node:
         if isinstance(state, Leader):
             if state.dirty:
                 replication.flush(core, state)
+                if state.transfer_to != NOBODY:
+                    handover.go_on(core, state)
         elif isinstance(state, Follower) and following.owes(state) and core.may_acknowledge():
             following.flush(core, state)
         write = core.disk.next_write(core.term, core.vote) if disk_idle else None
@@ -371,5 +390,6 @@ _HANDLERS: Mapping[type[Message], Callable[[Core, Any], None]] = {
     ReadIndexResponse: reads.handle_response,
     CommitAdvance: following.handle_commit_advance,
     StateRequest: replication.handle_state_request,
+    TimeoutNow: handover.handle_timeout_now,
 }
 """Who handles what."""

@@ -34,5 +34,9 @@ class ReplicaOptions(msgspec.Struct, frozen=True):
     """Keys that are read from the disk at a time before what needs them runs (rule R5)."""
     read_questions_max: int = 64
     """Read-index questions in flight. Past it reads collect for the next question."""
+    slow_write_ms: int = 250
+    """A write to the log that takes longer is slow."""
+    slow_disk_ms: int = 3_000
+    """A leader whose writes have all been slow for so long hands over to somebody whose disk is ahead."""
     stale_read_ms: int = 5_000
     """READONLY reads are refused on a node that has not heard a leader for this long (rule R4)."""

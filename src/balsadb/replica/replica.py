@@ -18,7 +18,8 @@ from balsadb.raft.entry import Entry
 from balsadb.raft.messages import Message
 from balsadb.raft.node import Node, Role
 from balsadb.raft.ready import Fetch, WriteBatch
-from balsadb.raft.types import Configuration, EntryKind, Index, NodeId
+from balsadb.raft.types import NOBODY, Configuration, EntryKind, Index, NodeId
+from balsadb.replica.disk import DiskPace
 from balsadb.replica.identity import bind_members, stranger
 from balsadb.replica.limits import ReplicaOptions
 from balsadb.replica.proposals import Proposals
@@ -126,6 +127,7 @@ class Replica:
         """Entries up to here have had their keys read; what was forgotten again is read when it is needed."""
         self._warm_reads = 0
         """The same for so many of the reads in `_due`."""
+        self._disk = DiskPace(options)
         self._release = False
         """True when the next cut is to let the log go whatever its size."""
         self._installing = False
@@ -220,6 +222,7 @@ class Replica:
 
     def persisted(self, number: int) -> None:
         """Note that write `number` is on disk."""
+        self._disk.finished(self.now_ms)
         self.node.persisted(number)
 
     def fetched(self, fetch: Fetch, entries: tuple[Entry, ...]) -> None:
@@ -248,6 +251,10 @@ class Replica:
         """Note that a follower has the state as of `index`, or, with 0, that it could not be sent."""
         self._sending.pop(follower, None)
         self.node.snapshot_ended(follower, index)
+
+    def transfer(self, to: NodeId = NOBODY) -> NodeId:
+        """As leader, hand over to `to` or to the best follower; returns to whom, or `NOBODY`."""
+        return self.node.transfer_leadership(to)
 
     def begin_install(self, index: Index) -> bool:
         """Prepare for the state as of `index`: nothing is applied and no cut is made until `install`.
@@ -309,6 +316,16 @@ class Replica:
         for request in list(self._reads.tick(now_ms)):
             self._refuse(request, NOT_CONFIRMED if node.leader else NO_LEADER)
         self._bind_members()
+        if self._disk.slow(now_ms) and node.role is Role.LEADER:
+            self._leave_slow_disk()
+
+    def _leave_slow_disk(self) -> None:
+        """Hand over, if somebody else's disk is ahead of this one."""
+        ahead = {
+            peer: match for peer, match in self.node.matches().items() if match > self.node.durable_index
+        }
+        if ahead:
+            self.node.transfer_leadership(max(ahead, key=lambda peer: (ahead[peer], -peer)))
 
     def stop(self) -> list[Request]:
         """Answer everything that is open, because the node stops; returns the finished requests."""
@@ -366,6 +383,7 @@ class Replica:
             ready = node.ready(disk_idle, take_committed)
             if ready.write is not None:
                 effects.write = ready.write
+                self._disk.began(now_ms)
                 self._logged_bytes += sum([len(entry.encoded) for entry in ready.write.entries])
                 disk_idle = False
             effects.messages += ready.messages

@@ -26,7 +26,7 @@ from balsadb.errors import DataError, UsageError
 from balsadb.kv.machine import StateMachine
 from balsadb.raft.configuration import decode_configuration
 from balsadb.raft.node import Node as RaftNode
-from balsadb.raft.node import Options
+from balsadb.raft.node import Options, Role
 from balsadb.raft.types import NOBODY, Configuration, Member, NodeId
 from balsadb.replica import Replica, ReplicaOptions
 from balsadb.server.admission import Admission
@@ -203,6 +203,10 @@ class Node:
     async def _drain(self) -> None:
         self._listener.stop_accepting()
         deadline = self._clock.monotonic_ms() + int(DRAIN_SECONDS_MAX * 1000)
+        if self.replica.transfer() != NOBODY:
+            self._driver.wake()
+            while self.replica.node.role is Role.LEADER and self._clock.monotonic_ms() < deadline:  # noqa: ASYNC110
+                await asyncio.sleep(TICK_SECONDS)
         # Requests end in turns of the drive loop; nothing there signals the end of the last one.
         while not self.replica.idle and self._clock.monotonic_ms() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(TICK_SECONDS)
