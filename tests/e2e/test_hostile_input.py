@@ -143,7 +143,7 @@ def test_nonsense_on_the_peer_port_is_closed(shared_cluster, data):
     connection.close()
 
 
-FEW_FILES = ("sh", "-c", 'ulimit -n 256; exec "$0" "$@"', sys.executable, "-P", "-m", "balsadb", "serve")
+FEW_FILES = ("sh", "-c", 'ulimit -n 512; exec "$0" "$@"', sys.executable, "-P", "-m", "balsadb", "serve")
 
 
 @pytest.mark.parametrize("port", ["client_address", "peer_address", "http_address"])
@@ -152,7 +152,7 @@ def test_idle_connections_leave_the_node_enough_open_files(port):
     with LocalCluster(nodes=1, command=FEW_FILES) as cluster:
         node = cluster.nodes[1]
         writer = Connection(node.client_address)
-        idle = [socket.create_connection(parse_address(getattr(node, port)), 10) for _ in range(300)]
+        idle = [socket.create_connection(parse_address(getattr(node, port)), 10) for _ in range(600)]
         for number in range(20):
             assert writer.call(b"SET", b"key", b"%d" % number * 100_000) == b"OK"
         assert node.running

@@ -11,9 +11,10 @@ import contextlib
 import resource
 
 from balsadb.errors import UsageError
+from balsadb.storage.state import STATE_FILES_MAX
 
-FILES_MAX = 64
-"""Descriptors kept free for log, data directory, standard streams, event loop and reads of the log."""
+FILES_MAX = STATE_FILES_MAX + 64
+"""Descriptors kept free for the state, the log, standard streams, event loop and reads of the log."""
 CLIENTS_WANTED = 10_000
 """Clients at once, where the system allows as many open files."""
 CLIENTS_MIN = 16
