@@ -107,7 +107,7 @@ def test_figure_8_leaders_crash_after_every_command(seed):
 
 
 def test_unreliable_agree(seed):
-    """UnreliableAgree: 49 times four commands at any servers and one at the leader; 246 commits on all five."""
+    """UnreliableAgree: 49 times four commands at any servers and one at the leader; 246 commits on all."""
     with LabCluster(5, unreliable=True, seed=seed) as lab:
         started: list[Call] = []
         for _ in range(49):
