@@ -120,7 +120,7 @@ def test_unreliable_many_clients_on_a_lossy_network(seed):
 
 
 def test_unreliable_one_key_that_all_clients_append_to(seed):
-    """UnreliableOneKey: 5 clients get 10 appends each acknowledged; each is there once, in its client's order."""
+    """UnreliableOneKey: 10 acknowledged appends of each of 5 clients, each once, in the client's order."""
     key = b"one"
     with LabCluster(3, unreliable=True, seed=seed) as lab:
         lab.check_one_leader()

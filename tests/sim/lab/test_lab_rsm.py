@@ -85,7 +85,7 @@ def test_leader_failure_it_catches_up_on_return(seed):
 
 
 def test_leader_partition_a_hundred_submissions_get_nowhere(seed):
-    """LeaderPartition: 100 at a cut off leader neither commit nor return for 1 s; all return 1 s after the cut.
+    """LeaderPartition: 100 at a cut off leader neither commit nor return for 1 s; in the next, all return.
 
     There they return an error. Here the server still has 1.5 s to bring them into the log of the new leader,
     so all of them are done, each once.
