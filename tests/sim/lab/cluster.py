@@ -31,6 +31,8 @@ AGREEMENT_MS = 10_000
 """A cluster that can agree does so within this."""
 ATTEMPT_MS = 2_000
 """How long `one` waits before it asks again."""
+SCENARIO_MS = 120_000
+"""No scenario takes longer."""
 POLLS = 10
 """How often a leader is looked for, each time after about half a second."""
 KEY = b"log"
@@ -77,6 +79,7 @@ class LabCluster(World):
 
     def finish(self) -> None:
         """End the scenario: heal, wait until all servers have answered and applied everything, judge."""
+        assert self.now_ms <= SCENARIO_MS
         history = self.calls.history
         self._keys = tuple(sorted({KEY} | {operation.key for operation in history}))
         self._rewrites = any(operation.action is Action.PUT for operation in history)
@@ -148,7 +151,7 @@ class LabCluster(World):
     def is_up(self, node: NodeId) -> bool:
         return self.servers[node].replica is not None
 
-    def after(self, node: NodeId, steps: int) -> NodeId:
+    def neighbour(self, node: NodeId, steps: int) -> NodeId:
         """Return the server `steps` after another, around the ring of ids."""
         return (node - 1 + steps) % len(self.servers) + 1
 

@@ -44,13 +44,13 @@ def test_follower_failure_one_may_be_gone_and_not_both(seed):
     with LabCluster(3, seed=seed) as lab:
         lab.check_one_leader()
         lab.one(3, retry=False)
-        lab.cut(lab.after(lab.check_one_leader(), 1))
+        lab.cut(lab.neighbour(lab.check_one_leader(), 1))
         lab.one(2, retry=False)
         lab.run(ELECTION_MS)
         newest = lab.one(2, retry=False)
 
         leader = lab.check_one_leader()
-        lab.cut(lab.after(leader, 1), lab.after(leader, 2))
+        lab.cut(lab.neighbour(leader, 1), lab.neighbour(leader, 2))
         call = lab.start(leader)
         lab.run(10)
         assert lab.last_index(leader) == newest + 1
@@ -74,7 +74,7 @@ def test_fail_agree_a_follower_that_was_cut_off_catches_up(seed):
     """FailAgree: 7 commands, 4 of them while one follower is away."""
     with LabCluster(3, seed=seed) as lab:
         lab.one(3, retry=False)
-        follower = lab.after(lab.check_one_leader(), 1)
+        follower = lab.neighbour(lab.check_one_leader(), 1)
         lab.cut(follower)
         lab.one(2, retry=False)
         lab.one(2, retry=False)
@@ -96,7 +96,7 @@ def test_fail_no_agree_with_three_of_five_cut_off(seed):
     with LabCluster(5, seed=seed) as lab:
         lab.one(5, retry=False)
         leader = lab.check_one_leader()
-        lab.cut(*(lab.after(leader, steps) for steps in (1, 2, 3)))
+        lab.cut(*(lab.neighbour(leader, steps) for steps in (1, 2, 3)))
         before = lab.last_index(leader)
         call = lab.start(leader)
         lab.run(10)
@@ -145,7 +145,7 @@ def test_backup_over_many_wrong_entries_is_fast(seed):
     with LabCluster(5, seed=seed) as lab:
         lab.one(5)
         first = lab.check_one_leader()
-        ring = [lab.after(first, steps) for steps in range(5)]
+        ring = [lab.neighbour(first, steps) for steps in range(5)]
         lab.cut(*ring[2:])
         before = lab.last_index(first)
         lab.start_many(first, 50)

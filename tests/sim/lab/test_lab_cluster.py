@@ -18,7 +18,7 @@ def started(servers: int, **options) -> LabCluster:
 
 def test_one_fails_without_a_quorum():
     lab = started(3)
-    lab.cut(lab.after(lab.check_one_leader(), 1), lab.after(lab.check_one_leader(), 2))
+    lab.cut(lab.neighbour(lab.check_one_leader(), 1), lab.neighbour(lab.check_one_leader(), 2))
     with pytest.raises(AssertionError, match="did not agree"):
         lab.one(2)
 

@@ -29,7 +29,7 @@ def test_re_election_when_the_leader_is_cut_off_and_none_without_a_quorum(seed):
         assert lab.check_one_leader() == second
         assert lab.check_terms() == term
 
-        other = lab.after(second, 1)
+        other = lab.neighbour(second, 1)
         lab.cut(second, other)
         lab.run(2 * ELECTION_MS)
         assert not any(lab.leads(node) for node in lab.servers)

@@ -155,7 +155,7 @@ def test_one_partition_only_the_majority_serves(seed):
     key = b"1"
     with LabCluster(5, seed=seed) as lab:
         leader = lab.check_one_leader()
-        ring = [lab.after(leader, steps) for steps in range(5)]
+        ring = [lab.neighbour(leader, steps) for steps in range(5)]
         minority, majority = ring[:2], ring[2:]
         Clerk(lab).do(Action.PUT, key, b"13")
 

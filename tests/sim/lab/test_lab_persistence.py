@@ -28,7 +28,7 @@ def test_persist_1_all_then_the_leader_then_a_follower_restart(seed):
         lab.restart(leader)
         assert lab.wait(lambda: len(lab.appliers[index]) == 3, AGREEMENT_MS)
 
-        follower = lab.after(lab.check_one_leader(), 1)
+        follower = lab.neighbour(lab.check_one_leader(), 1)
         lab.crash(follower)
         lab.one(2)
         lab.restart(follower)
@@ -41,7 +41,7 @@ def test_persist_2_parts_of_the_cluster_crash_in_turn(seed):
         for _ in range(5):
             lab.one(5)
             leader = lab.check_one_leader()
-            ring = [lab.after(leader, steps) for steps in range(5)]
+            ring = [lab.neighbour(leader, steps) for steps in range(5)]
             lab.cut(ring[1], ring[2])
             lab.one(3)
             lab.cut(ring[0], ring[3], ring[4])
@@ -58,7 +58,7 @@ def test_persist_3_a_cut_off_follower_and_a_restarted_leader_go_on(seed):
     with LabCluster(3, seed=seed) as lab:
         lab.one(3)
         leader = lab.check_one_leader()
-        second, third = lab.after(leader, 1), lab.after(leader, 2)
+        second, third = lab.neighbour(leader, 1), lab.neighbour(leader, 2)
         lab.cut(third)
         lab.one(2)
         lab.crash(leader, second)
