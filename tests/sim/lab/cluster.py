@@ -50,8 +50,11 @@ class Script(Nemesis):
 class LabCluster(World):
     """The servers of one scenario."""
 
-    def __init__(self, servers: int, *, unreliable: bool = False, seed: int = 1) -> None:
-        super().__init__(seed, FaultPlan(nodes=servers))
+    def __init__(
+        self, servers: int, *, unreliable: bool = False, one_by_one: bool = False, seed: int = 1
+    ) -> None:
+        """Make a cluster. With `one_by_one` each entry goes to a follower in a message of its own."""
+        super().__init__(seed, FaultPlan(nodes=servers, small_caches=one_by_one))
         self.rng = random.Random(seed)
         """For whatever a script leaves to chance."""
         self.nemesis = Script(self, self.rng)

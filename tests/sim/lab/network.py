@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from balsadb.raft.messages import (
     AppendResponse,
     Message,
@@ -33,6 +35,8 @@ class LabNetwork(Network):
     """Carries messages as the script says, and counts them."""
 
     unreliable = False
+    drops: Callable[[Message], bool] | None = None
+    """Which messages get lost right before they arrive, for scripts that need one certain loss."""
     reordering = False
     """Hold most answers back for 200 to 2,200 ms."""
     calls = 0
@@ -54,3 +58,9 @@ class LabNetwork(Network):
             self._scheduler.after(self._rng.randint(*HELD_US), self._arrive, message)
         else:
             super().send(message)
+
+    def _arrive(self, message: Message) -> None:
+        if self.drops is not None and self.drops(message):
+            self.lost += 1
+        else:
+            super()._arrive(message)

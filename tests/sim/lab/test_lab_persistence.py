@@ -6,6 +6,7 @@ losses, after which only synced bytes are left.
 
 import pytest
 
+from balsadb.raft.messages import Append, Message
 from balsadb.sim.history import Action
 from sim.lab.calls import Call, Fate
 from sim.lab.cluster import AGREEMENT_MS, ELECTION_MS, KEY, LabCluster
@@ -67,6 +68,56 @@ def test_persist_3_a_cut_off_follower_and_a_restarted_leader_go_on(seed):
         lab.one(2)
         lab.restart(second)
         lab.one(3)
+
+
+def test_figure_8_an_old_entry_on_a_majority_is_not_yet_committed(seed):
+    """Figure 8 of the Raft paper, step by step: chance as in the next test brings it about too rarely."""
+    with LabCluster(5, one_by_one=True, seed=seed) as lab:
+        lab.one(5)
+        first = lab.check_one_leader()
+        second, *others = (lab.neighbour(first, steps) for steps in range(1, 5))
+
+        # (a) A command is on the first two servers only. Then the leader crashes.
+        lab.cut(*others)
+        call = lab.start(first)
+        place = lab.last_index(first) + 1
+        assert lab.wait(lambda: lab.last_index(second) == place, 100)
+        lab.run(10)
+        lab.crash(first)
+
+        # (b) One of the others leads, and is cut off before anybody has its first entry, at the same place.
+        lab.partition(others)
+        assert lab.wait(lambda: lab.leader() is not None, AGREEMENT_MS)
+        rival = lab.leader()
+        lab.cut(rival)
+        lab.run(10)
+        assert lab.last_index(rival) == place
+        others.remove(rival)
+
+        # (c) The old command gets onto a majority, but nothing of the new leader's own term does.
+        def takes_more(message: Message) -> bool:
+            """Tell whether its receiver would get an entry behind the old one."""
+            return (
+                isinstance(message, Append)
+                and min(message.prev_index, lab.last_index(message.target)) >= place
+            )
+
+        lab.network.drops = takes_more
+        lab.restart(first)
+        lab.partition([first, second, *others])
+        assert lab.wait(lambda: all(lab.last_index(node) == place for node in others), AGREEMENT_MS)
+        lab.run(100)
+        assert lab.leader() in (first, second)
+
+        # (d) So the rival's entry may still replace it.
+        lab.crash(lab.leader())
+        lab.network.drops = None
+        lab.partition([rival, *others])
+        lab.one(3)
+        lab.restart(*(node for node in lab.servers if not lab.is_up(node)))
+        lab.heal()
+        lab.one(5)
+        assert lab.appliers_of(call) == 0
 
 
 def start_at_leaders(lab: LabCluster) -> tuple[int | None, list[Call]]:
