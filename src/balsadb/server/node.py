@@ -23,13 +23,14 @@ from types import TracebackType
 from typing import Self
 
 from balsadb.address import parse_address
-from balsadb.errors import UsageError
+from balsadb.errors import DataError, UsageError
 from balsadb.kv.machine import StateMachine
 from balsadb.raft.configuration import decode_configuration
 from balsadb.raft.node import Node as RaftNode
-from balsadb.raft.node import Options
+from balsadb.raft.node import Options, Role
 from balsadb.raft.types import NOBODY, Configuration, Member, NodeId
 from balsadb.replica import Replica, ReplicaOptions
+from balsadb.server import descriptors
 from balsadb.server.admission import Admission
 from balsadb.server.backups import Backups
 from balsadb.server.clock import Clock
@@ -39,7 +40,7 @@ from balsadb.server.config import ServeConfig
 from balsadb.server.cuts import CutWriter
 from balsadb.server.driver import TICK_SECONDS, Driver
 from balsadb.server.listener import Listener
-from balsadb.server.peers import Peers
+from balsadb.server.peers import STRANGERS_MAX, Peers
 from balsadb.server.snapshots import SnapshotReceiver, SnapshotSender
 from balsadb.storage.datadir import DataDirectory
 from balsadb.storage.files import OsFiles
@@ -47,6 +48,8 @@ from balsadb.storage.opening import open_log
 from balsadb.storage.state import StateDirectory, StateStore
 from balsadb.storage.wal import WalOptions
 
+HTTP_CONNECTIONS_MAX = 32
+"""HTTP connections at once; past it the oldest one is closed."""
 DRAIN_SECONDS_MAX = 2.0
 """How long a stopping node waits for requests that are under way."""
 
@@ -77,6 +80,8 @@ class Node:
         config = self.config
         loop = asyncio.get_running_loop()
         self._started_ms = self._clock.monotonic_ms()
+        others = 2 * len(config.cluster) + STRANGERS_MAX + HTTP_CONNECTIONS_MAX
+        clients_max = descriptors.clients_max(others)
         self._open_storage(stack)
         self.replica = self._make_replica()
         beginning = f"{config.cluster_text}\0{self._directory.meta.restored.hex()}"
@@ -90,9 +95,9 @@ class Node:
         stack.push_async_callback(self._close_state)
         self._driver.on_cuts = self._cuts.add
         self._driver.on_collect = self._cuts.collect
-        self._listener = Listener(self._driver, self, self._clock)
-        others = {n: config.dial.get(n, a) for n, a in config.cluster.items() if n != config.id}
-        addresses = {n: parse_address(a) for n, a in others.items()}
+        self._listener = Listener(self._driver, self, self._clock, clients_max)
+        peers = {n: config.dial.get(n, a) for n, a in config.cluster.items() if n != config.id}
+        addresses = {n: parse_address(a) for n, a in peers.items()}
         receiver = SnapshotReceiver(self._driver, self._cuts, self._states, self._files)
         self._peers = Peers(self._driver, self._admission, addresses, receiver)
         outgoing = f"{self._directory.group_path}/outgoing"
@@ -134,10 +139,21 @@ class Node:
                 self._state,
                 current.installed,
             )
+            self._check_state()
         except BaseException:
             self._store.close()
             raise
         stack.callback(self._wal.close)
+
+    def _check_state(self) -> None:
+        """Say when the state is lost; the others have it, if there are others (rule W5)."""
+        index = 0 if self._state is None else self._state.index
+        if index >= self._recovered.first_index - 1:
+            return
+        problem = f"the state ends at entry {index} and the log begins at {self._recovered.first_index}"
+        if len(self.config.cluster) == 1:
+            raise DataError(self._states.path, None, problem, "Put the state back: no other node has it")
+        sys.stderr.write(f"balsadb: {problem}; fetching the state from the other nodes\n")
 
     async def _close_state(self) -> None:
         await self._cuts.stop()
@@ -184,7 +200,8 @@ class Node:
 
         host, port = parse_address(address)
         backups = Backups(self._driver, self._cuts, f"{self._directory.group_path}/outgoing/backup")
-        runner = await http.start(http.create_app(self.unready, backups), host, port)
+        app = http.create_app(self.unready, backups)
+        runner = await http.start(app, host, port, HTTP_CONNECTIONS_MAX)
         stack.push_async_callback(http.stop, runner)
 
     # -------------------------------------------------------------------- stop
@@ -198,6 +215,10 @@ class Node:
     async def _drain(self) -> None:
         self._listener.stop_accepting()
         deadline = self._clock.monotonic_ms() + int(DRAIN_SECONDS_MAX * 1000)
+        if self.replica.transfer() != NOBODY:
+            self._driver.wake()
+            while self.replica.node.role is Role.LEADER and self._clock.monotonic_ms() < deadline:  # noqa: ASYNC110
+                await asyncio.sleep(TICK_SECONDS)
         # Requests end in turns of the drive loop; nothing there signals the end of the last one.
         while not self.replica.idle and self._clock.monotonic_ms() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(TICK_SECONDS)
@@ -229,7 +250,7 @@ class Node:
             loading=replica.loading,
             ready=self.unready() is None,
             snapshot_index=self.replica.snapshot_index,
-            keys=len(machine),
+            keys=machine.store.keys_about,
             log_time_ms=machine.log_time_ms,
             alarms=machine.alarms,
             uptime_ms=self._clock.monotonic_ms() - self._started_ms,
@@ -241,6 +262,11 @@ class Node:
     def clients(self) -> Sequence[ClientState]:
         """Return the open client connections."""
         return self._listener.clients()
+
+    def take_snapshot(self) -> None:
+        """Make a durable cut soon."""
+        self.replica.take_snapshot()
+        self._driver.wake()
 
     def keys(self) -> Iterable[bytes]:
         """Iterate over the keys of the applied state."""
@@ -290,6 +316,7 @@ def run(config: ServeConfig) -> None:
         raise UsageError("BalsaDB does not run under python -O: its assertions are part of its safety")
     if os.name == "nt":
         raise UsageError("BalsaDB servers run on Linux and macOS; Windows has no way to sync a file range")
+    descriptors.raise_limit()
     try:
         import uvloop
 

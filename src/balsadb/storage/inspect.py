@@ -294,7 +294,11 @@ class _Inspection:
         index = 0 if bookkeeping is None else bookkeeping.index
         if index < recovered.first_index - 1:
             problem = f"the state ends at entry {index} and the log begins at {recovered.first_index}"
-            self._note(f"{self._group}/state", problem + "; the node fetches the state from the others")
+            path, meta = f"{self._group}/state", self.report.meta
+            if meta is not None and "," not in meta.cluster_text:  # the only member
+                self._damage(DataError(path, None, problem, "Put the state back: no other node has it"))
+            else:
+                self._note(path, problem + "; the node fetches the state from the others")
         elif index > recovered.last_index:
             self._note(
                 f"{self._group}/wal", f"the next start drops the log: the state of entry {index} replaces it"
