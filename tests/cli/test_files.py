@@ -1,6 +1,8 @@
 """backup --verify, restore and inspect in this process: what they print, and with which status they end."""
 
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from state_kit import CLUSTER_TEXT, RECORDS, NodeDirectory, bookkeeping, command, make_state
@@ -82,6 +84,44 @@ def test_a_backup_never_replaces_a_file(run, file):
 
 def test_a_failed_backup_leaves_nothing(run, tmp_path):
     assert run("backup", tmp_path / "new", "--from", "127.0.0.1:1")[0] == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+class Answers(BaseHTTPRequestHandler):
+    """Answers a POST as its server's `status` and `body` say, and then closes the connection."""
+
+    def do_POST(self):
+        self.send_response(self.server.status)
+        self.send_header("Content-Length", str(len(self.server.body) + self.server.missing))
+        self.end_headers()
+        self.wfile.write(self.server.body)
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "missing", "sentence"),
+    [
+        (503, b"CLUSTERDOWN no leader", 0, "no server gave a backup (ADDRESS: CLUSTERDOWN no leader)"),
+        (404, b"not found", 0, "this is not the HTTP port of a BalsaDB server that makes backups"),
+        (200, b"", 0, "no server gave a backup (ADDRESS: the answer broke off"),
+        (200, b"\x40\0\0\0", 100, "no server gave a backup (ADDRESS: the answer broke off"),
+        (200, b"<html>hello, world</html>", 0, "a peer frame"),
+    ],
+)
+def test_what_a_server_answers_instead_of_a_state_becomes_a_sentence(
+    run, tmp_path, status, body, missing, sentence
+):
+    with HTTPServer(("127.0.0.1", 0), Answers) as server:
+        server.status, server.body, server.missing = status, body, missing
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        address = f"127.0.0.1:{server.server_port}"
+        code, out, err = run("backup", tmp_path / "new", "--from", address)
+        thread.join(10)
+    assert (code, out) == (1, "")
+    assert sentence.replace("ADDRESS", address) in err
     assert list(tmp_path.iterdir()) == []
 
 

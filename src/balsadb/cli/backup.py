@@ -84,23 +84,24 @@ def restore(path: str, settings: Mapping[str, object], config_file: str | None) 
 
 def _fetch_from_any(addresses: list[tuple[str, int]], work: str, seconds: float) -> str:
     failures: dict[str, str] = {}
-    refused = False
+    answered = False
     for host, port in addresses:
         address = format_address(host, port)
         try:
             _fetch(host, port, work, seconds)
             return address
         except _Refused as error:
-            refused = True
+            answered = True
             failures[address] = str(error)
         except OSError as error:
             if error.filename is not None:
                 raise  # a file of ours, and not the connection
             failures[address] = describe_failure(error)
         except HTTPException as error:
+            answered = True
             failures[address] = f"the answer broke off ({type(error).__name__})"
     reasons = "; ".join(f"{address}: {reason}" for address, reason in failures.items())
-    if refused:
+    if answered:
         raise ProtocolError(f"no server gave a backup ({reasons})")
     hint = "; start one: balsadb demo" if is_loopback(addresses) else ""
     raise NoServer(f"no server answers on its HTTP port ({reasons}){hint}")
