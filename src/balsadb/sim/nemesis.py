@@ -203,7 +203,7 @@ class Nemesis:
             server.end(power_loss=self._rng.random() < 0.5)
         where = server.disk.flip_bit()
         self.damaged.add(server.id)
-        self._world.note(f"flip {server.id} {where}")
+        self._world.note(f"a bit flips on server {server.id}: {where}", server.id)
 
     def _pause(self) -> None:
         server = self._any_up()

@@ -22,7 +22,7 @@ from balsadb.raft.messages import Message
 from balsadb.raft.node import Node, Options
 from balsadb.raft.options import Recovered
 from balsadb.raft.ready import Fetch
-from balsadb.raft.types import Configuration, HardState, NodeId, Term
+from balsadb.raft.types import Configuration, HardState, NodeId
 from balsadb.replica import Replica, ReplicaOptions
 from balsadb.sim.disk import Disk, Interrupted
 from balsadb.storage.datadir import DataDirectory
@@ -97,8 +97,8 @@ class Server:
         self.paused = False
         self.wall_offset_ms = 0
         """How wrong this machine's wall clock is."""
-        self.durable_term: Term = 0
-        """Newest term that this server has on disk."""
+        self.durable = HardState()
+        """What this server has promised: the newest hard state on its disk."""
         self.starts = 0
         self.broken: str | None = None
         """Why this server must not start again: what its disk holds can't be trusted any more."""
@@ -212,6 +212,7 @@ class Server:
         self._wal = None
         self.disk.process_ended()
         if power_loss:
+            self._world.note(f"server {self.id} loses power", self.id)
             self.disk.power_loss()
         self._world.ended(self, was_up=was_up)
 
@@ -327,7 +328,7 @@ class Server:
             self._after(sync_us, self._synced, self._flying)
             risk = 0.0 if world.healthy else world.plan.crashes_in_writes
             state = effects.write.hard_state
-            if state is not None and state.term != self.durable_term:
+            if state is not None and state.term != self.durable.term:
                 risk *= 100
             if risk and self._rng.random() < risk:
                 self._after(self._rng.randrange(sync_us), self._crash_in_write)
@@ -367,13 +368,25 @@ class Server:
             return
         self._flying = None
         if self._durable_next is not None:
-            self.durable_term = self._durable_next.term
-        self._world.log_checker.synced(self.id, self._entries)
+            self.durable = self._durable_next
+        self._note_sync()
         self.replica.persisted(write.number)
         if wal.prepare_due and not self._preparing:
             self._preparing = True
             self._after(self._rng.randrange(PREPARE_US_MAX), self._prepare)
         self.wake()
+
+    def _note_sync(self) -> None:
+        """Tell what has just become durable."""
+        world, entries, state = self._world, self._entries, self._durable_next
+        world.log_checker.synced(self.id, entries)
+        first, last, term = (entries[0][0], *entries[-1][:2]) if entries else (0, 0, 0)
+        what = f"server {self.id} has synced"
+        if entries:
+            what += f" entries {first}..{last} up to term {term}"
+        if state is not None:
+            what += f" term {state.term} vote {state.vote} commit {state.commit}"
+        world.note(what, self.id, first=first, last=last)
 
     def _prepare(self) -> None:
         assert self._wal is not None
