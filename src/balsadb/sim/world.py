@@ -51,8 +51,8 @@ class World:
         self.plan = plan or drawn
         self.scheduler = Scheduler()
         self.network = Network(self.scheduler, self._fork(rng), self.plan, self._deliver)
-        self.events: list[Event] = []
-        """Everything that has happened so far."""
+        self._events: list[Event | tuple[int, Message]] = []
+        """Everything that has happened; arrivals of messages as they are, because they are many."""
         self._hash = 0
         voters = tuple(range(1, self.plan.nodes + 1))
         self.configuration = Configuration(
@@ -197,11 +197,14 @@ class World:
         self, what: str, *servers: NodeId, first: Index = 0, last: Index = 0, routine: bool = False
     ) -> None:
         """Add an event to the trace: whom it concerns, and which log entries."""
-        self._add(Event(self.scheduler.now_us, what, servers, first, last, routine))
+        now = self.scheduler.now_us
+        self._hash = google_crc32c.extend(self._hash, f"{now} {what}".encode())
+        self._events.append(Event(now, what, servers, first, last, routine))
 
-    def _add(self, event: Event) -> None:
-        self._hash = google_crc32c.extend(self._hash, str(event).encode())
-        self.events.append(event)
+    @property
+    def events(self) -> list[Event]:
+        """Everything that has happened so far."""
+        return [event if isinstance(event, Event) else message_event(*event) for event in self._events]
 
     @property
     def trace_hash(self) -> int:
@@ -209,7 +212,10 @@ class World:
         return self._hash
 
     def _deliver(self, message: Message) -> None:
-        self._add(message_event(self.scheduler.now_us, message))
+        now = self.scheduler.now_us
+        what = f"{now} {message.source}->{message.target} {type(message).__name__} {message.term}"
+        self._hash = google_crc32c.extend(self._hash, what.encode())
+        self._events.append((now, message))
         self.servers[message.target].receive(message)
 
     def reset_connection(self, a: NodeId, b: NodeId) -> None:
