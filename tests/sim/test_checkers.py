@@ -4,9 +4,10 @@ import random
 
 import pytest
 
-from balsadb.raft.node import Node, Options, Recovered
+from balsadb.raft.node import Node, Options, Recovered, Role
 from balsadb.raft.types import Configuration, HardState
 from balsadb.sim.checkers.agreement import StateMachineSafety
+from balsadb.sim.checkers.bounds import check_bounds
 from balsadb.sim.checkers.completeness import check_new_leader
 from balsadb.sim.checkers.digests import EqualDigests
 from balsadb.sim.checkers.durability import Durability
@@ -188,6 +189,43 @@ def test_unequal_states_at_an_index_are_found():
     checker.observed(2, 6, b"b")
     with pytest.raises(SafetyViolation, match="servers 1 and 3 have different states at index 5"):
         checker.observed(3, 5, b"c")
+
+
+class TestBounds:
+    def leading(self, **options: int) -> Node:
+        node = Node(1, Configuration(voters=(1,)), Recovered(), Options(**options), random.Random(0), 0)
+        for _ in range(2 * Options().election_ticks):
+            node.tick(0)
+            if (write := node.ready(True).write) is not None:
+                node.persisted(write.number)
+        assert node.role is Role.LEADER
+        return node
+
+    def test_a_leaders_proposals_are_bounded_but_for_a_single_one(self):
+        node = self.leading(uncommitted_bytes_max=1_000)
+        assert node.propose(bytes(5_000), node.term)
+        check_bounds(node)
+        node.core.state.outstanding_bytes = 0
+        assert node.propose(b"x", node.term)
+        with pytest.raises(SafetyViolation, match="bytes of uncommitted proposals and may hold 1000"):
+            check_bounds(node)
+
+    def test_what_is_committed_durable_and_applied_does_not_count(self):
+        node = self.leading(uncommitted_bytes_max=1_000)
+        for _ in range(5):
+            assert node.propose(bytes(900), node.term)
+            ready = node.ready(True)
+            node.persisted(ready.write.number)
+            node.applied(node.ready(True).committed[-1].index)
+            check_bounds(node)
+
+    def test_waiting_reads_are_bounded(self):
+        node = self.leading(reads_max=1)
+        node.core.state.reads_unsent += [None]
+        check_bounds(node)
+        node.core.state.reads_unsent += [None]
+        with pytest.raises(SafetyViolation, match="holds 2 reads and may hold 1"):
+            check_bounds(node)
 
 
 class TestLog:

@@ -45,7 +45,14 @@ START_MS = 1_600_000_000_000
 """Wall clock at the start of a run."""
 
 OPTIONS = Options()
-SMALL = Options(append_bytes_max=1, inflight_messages_max=4, inflight_bytes_max=2_000, cache_bytes_max=600)
+SMALL = Options(
+    append_bytes_max=1,
+    inflight_messages_max=4,
+    inflight_bytes_max=2_000,
+    uncommitted_bytes_max=2_000,
+    cache_bytes_max=600,
+    reads_max=3,
+)
 """Tiny caches and windows: every bound is met all the time."""
 
 
