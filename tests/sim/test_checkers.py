@@ -81,6 +81,13 @@ class TestElections:
         with pytest.raises(SafetyViolation, match="both lead term 5"):
             elections.began(2, 5)
 
+    def test_nobody_leads_a_term_twice(self):
+        elections = ElectionSafety()
+        assert elections.began(1, 5)
+        elections.ended(1)
+        with pytest.raises(SafetyViolation, match="1 leads for the second time term 5"):
+            elections.began(1, 5)
+
 
 class TestCompleteness:
     def leader(self, terms: list[int], term: int) -> Node:

@@ -49,7 +49,7 @@ SMALL = Options(
     append_bytes_max=1,
     inflight_messages_max=4,
     inflight_bytes_max=2_000,
-    uncommitted_bytes_max=2_000,
+    uncommitted_bytes_max=20_000,
     cache_bytes_max=600,
     reads_max=3,
 )

@@ -145,7 +145,7 @@ ELECTION = (
     scripted(
         "a refused pre-vote is not repeated soon",
         "M3",
-        "raft/test_election.py::test_a_survivor_that_notices_late_only_delays_the_fail_over",
+        "raft/test_election.py::test_a_refused_pre_vote_is_repeated_until_the_other_survivor_notices_too",
         ("raft.election:_hurry", "if core.now < state.hurry_until:", "if False:"),
     ),
     scripted(

@@ -44,6 +44,14 @@ def scripted(name: str, rule: str, scenario: str, *edits: tuple[str, str, str]) 
 
 COUPS = {"nodes": 5, "election_ticks": 10, "coups": 300.0, "crashes": 60.0, "small_caches": True}
 """Leader after leader, none of which finishes what it began."""
+STRAGGLING_COUPS = {
+    "nodes": 3,
+    "election_ticks": 10,
+    "coups": 300.0,
+    "straggling": 0.2,
+    "small_caches": False,
+}
+"""Messages that arrive in another term than they were sent in."""
 SPLIT_VOTES = {"nodes": 3, "election_ticks": 10, "coups": 200.0, "crashes_in_writes": 0.005, "slow_sync": 0.1}
 """Candidates that meet in a term, on disks that take their time."""
 QUICK_RESTARTS = {
@@ -55,4 +63,11 @@ QUICK_RESTARTS = {
     "coups": 0.0,
 }
 """Processes that live shorter than their messages."""
-FOCUSES = {"any": {}, "coups": COUPS, "votes": SPLIT_VOTES, "restarts": QUICK_RESTARTS}
+FOCUSES = {
+    "any": {},
+    "coups": COUPS,
+    "stragglers": STRAGGLING_COUPS,
+    "votes": SPLIT_VOTES,
+    "restarts": QUICK_RESTARTS,
+}
+"""All of them. The code as it is passes under each."""

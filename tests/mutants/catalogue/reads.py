@@ -104,7 +104,7 @@ READS = (
         (
             "raft.following:flush",
             "if follower.round_due:",
-            "if follower.round_due and not core.disk.inflight:",
+            "if follower.round_due and not (core.disk.inflight or core.disk.dirty(core.term, core.vote)):",
         ),
     ),
     scripted(

@@ -1,6 +1,6 @@
 """The log: what is appended, acknowledged and committed (Raft paper, 5.3 and 5.4; rules W1, P7, B1, M2)."""
 
-from mutants.catalogue.mutant import mutant, scripted
+from mutants.catalogue.mutant import STRAGGLING_COUPS, mutant, scripted
 
 REPLICATION = (
     scripted(
@@ -124,12 +124,6 @@ REPLICATION = (
         ),
     ),
     mutant(
-        "an acknowledgement goes out in a term that is not on disk",
-        "W1",
-        100,
-        ("raft.core:Core.may_acknowledge", "self.disk.term == self.term and ", ""),
-    ),
-    mutant(
         "a lost append is not noticed",
         "scenario 22",
         100,
@@ -144,6 +138,7 @@ REPLICATION = (
             "core.outbox.append(ProposeRejected(core.id, message.source, core.term, False))",
             "return True",
         ),
+        focus=STRAGGLING_COUPS,
     ),
     mutant(
         "a truncation keeps the configuration that it removes",

@@ -147,7 +147,7 @@ STORAGE = (
     scripted(
         "a write has more buffers than the system takes",
         "W4",
-        "storage/test_wal.py::test_a_batch_of_more_records_than_one_system_call_takes",
+        "storage/test_files.py::test_more_buffers_than_one_call_takes_are_still_one_write",
         ("storage.files:_OsFile.write", "if len(buffers) > IOV_MAX:", "if False:"),
     ),
 )

@@ -35,7 +35,10 @@ class LogChecker:
 
     def stepped(self, node: Node) -> bool:
         """Look at a server after a turn; tell whether it has just begun to lead."""
-        if node.role is not Role.LEADER or not self._elections.began(node.id, node.term):
+        if node.role is not Role.LEADER:
+            self._elections.ended(node.id)
+            return False
+        if not self._elections.began(node.id, node.term):
             return False
         check_new_leader(node, self._agreement.entries, self._agreement.newest)
         return True
