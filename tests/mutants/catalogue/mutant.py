@@ -64,10 +64,9 @@ QUICK_RESTARTS = {
 }
 """Processes that live shorter than their messages."""
 FOCUSES = {
-    "any": {},
     "coups": COUPS,
     "stragglers": STRAGGLING_COUPS,
     "votes": SPLIT_VOTES,
     "restarts": QUICK_RESTARTS,
 }
-"""All of them. The code as it is passes under each."""
+"""All of them, by name. The code as it is passes under each."""
