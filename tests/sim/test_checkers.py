@@ -163,6 +163,16 @@ class TestDurability:
         with pytest.raises(SafetyViolation, match="it is gone"):
             checker.recovered(1, [(1, 1, 7)])
 
+    def test_the_log_may_let_go_what_the_state_on_disk_includes(self):
+        checker = Durability()
+        checker.synced(1, [(1, 1, 7), (2, 1, 8)])
+        checker.covered(1, 1)
+        checker.recovered(1, [(2, 1, 8)])
+        checker.covered(2, 1)
+        checker.acknowledged(1, 1, THREE)
+        with pytest.raises(SafetyViolation, match=r"only \[1\] have it"):
+            checker.acknowledged(2, 1, THREE)
+
     def test_a_write_under_way_may_have_happened_or_not(self):
         for found in ([(1, 1, 7), (2, 1, 8)], [(1, 1, 7), (2, 2, 9)]):
             checker = Durability()

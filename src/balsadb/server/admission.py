@@ -16,6 +16,7 @@ from balsadb.replica.identity import stranger
 from balsadb.replica.replica import Replica
 from balsadb.storage.datadir import DataDirectory
 from balsadb.wire.frame import PROTOCOL_VERSION, Hello, Refused, Welcome
+from balsadb.wire.handshake import MESSAGES
 
 
 class Admission:
@@ -29,7 +30,7 @@ class Admission:
         """Initial members that have never met another directory under our id."""
         self._update_eligibility()
 
-    def hello(self, target: NodeId) -> Hello:
+    def hello(self, target: NodeId, purpose: int = MESSAGES) -> Hello:
         """Make the hello for a connection to `target`."""
         meta, replica = self._directory.meta, self._replica
         return Hello(
@@ -42,6 +43,7 @@ class Admission:
             boot=meta.boot,
             client_address=replica.identities[replica.node.id][1],
             admitted=meta.admitted,
+            purpose=purpose,
         )
 
     def answer(self, hello: Hello) -> Welcome | Refused:

@@ -13,10 +13,12 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from balsadb.errors import BalsaError
+from balsadb.kv.cut import Cut
+from balsadb.kv.store import Record
 from balsadb.raft.messages import Message
 from balsadb.raft.ready import Fetch
 from balsadb.raft.types import NodeId
-from balsadb.replica.replica import Replica
+from balsadb.replica.replica import Replica, Warm
 from balsadb.replica.request import Request
 from balsadb.server.clock import Clock
 from balsadb.server.disk import SyncThread
@@ -46,6 +48,12 @@ class Driver:
         self.on_finished: Callable[[Sequence[Request]], None] = _ignore
         self.on_turn_end: Callable[[], None] = _nothing
         self.on_configuration: Callable[[], None] = _nothing
+        self.on_cuts: Callable[[Sequence[Cut]], None] = _ignore
+        """Takes cuts to be written to the state."""
+        self.on_snapshot: Callable[[NodeId], None] = _ignore
+        """Is told of a follower that needs the state."""
+        self.on_collect: Callable[[], None] = _nothing
+        """Is called when files of the log may have become useless."""
         self.turns = 0
         self._wal = wal
         self._clock = clock
@@ -127,6 +135,12 @@ class Driver:
         if replica.configuration is not self._configuration:
             self._configuration = replica.configuration
             self.on_configuration()
+        if effects.cuts:
+            self.on_cuts(effects.cuts)
+        for follower in effects.snapshots:
+            self.on_snapshot(follower)
+        if effects.warm is not None:
+            self._warm(effects.warm)
         if effects.finished:
             self.on_finished(effects.finished)
         self.on_turn_end()
@@ -159,6 +173,8 @@ class Driver:
         if not self._preparing and self._wal.prepare_due:
             self._preparing = True
             self._loop.run_in_executor(None, self._wal.prepare).add_done_callback(self._prepared)
+        if self._wal.collect_due:
+            self.on_collect()
         self.wake()
 
     def _prepared(self, done: asyncio.Future[None]) -> None:
@@ -167,6 +183,20 @@ class Driver:
             return
         if (error := done.exception()) is not None:
             stop_process(f"the next file of the write-ahead log can't be made: {error}")
+
+    def _warm(self, warm: Warm) -> None:
+        """Read keys from the disk while the loop goes on (rule R5)."""
+        future = self._loop.run_in_executor(None, warm.base.get_many, warm.keys)
+        future.add_done_callback(lambda done: self._warmed(warm, done))
+
+    def _warmed(self, warm: Warm, done: asyncio.Future[list[Record | None]]) -> None:
+        if self._stopped:
+            return
+        try:
+            self.replica.warmed(warm, done.result())
+        except BalsaError as error:
+            stop_process(str(error))
+        self.wake()
 
     def _fetch(self, fetch: Fetch) -> None:
         future = self._loop.run_in_executor(None, self._wal.read, fetch.first, fetch.last, FETCH_BYTES_MAX)
@@ -182,7 +212,7 @@ class Driver:
         self.wake()
 
 
-def _ignore(_: Sequence[Request]) -> None:
+def _ignore(_: object) -> None:
     """Stand in until a listener is there."""
 
 

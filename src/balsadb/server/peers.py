@@ -20,7 +20,10 @@ from balsadb.raft.messages import Message
 from balsadb.raft.types import NodeId
 from balsadb.server.admission import Admission
 from balsadb.server.driver import Driver
+from balsadb.server.snapshots import Inbox, SnapshotReceiver
 from balsadb.wire.frame import FrameDecoder, Hello, Refused, Welcome, encode_handshake, encode_messages
+from balsadb.wire.handshake import STATE
+from balsadb.wire.transfer import Transfer
 
 OUTBOX_BYTES_MAX = 32 * 1024 * 1024
 """Unsent bytes to one peer; past it messages to it are dropped."""
@@ -87,6 +90,8 @@ class _Inbound(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.node: NodeId = 0
         """Who is at the other end; 0 before its hello was accepted."""
+        self._inbox: Inbox | None = None
+        """Takes the frames of a transfer, when this is one."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -99,7 +104,9 @@ class _Inbound(asyncio.Protocol):
             for frame in self._decoder.feed(data):
                 if isinstance(frame, tuple):
                     self._peers.driver.receive(frame)
-                elif isinstance(frame, Hello) and not self.node:
+                elif self._inbox is not None and isinstance(frame, Transfer):
+                    self._inbox.feed(frame)
+                elif isinstance(frame, Hello) and not self.node and self._inbox is None:
                     self._greet(frame)
                 else:
                     raise ProtocolError("a peer sent a frame out of place")
@@ -117,12 +124,19 @@ class _Inbound(asyncio.Protocol):
             return
         if self._timer is not None:
             self._timer.cancel()
+        if hello.purpose == STATE:
+            # A connection for one state; its loss says nothing about the leader's process.
+            self._inbox = Inbox(self._peers.receiver, self.transport)
+            self._decoder.expect_transfer()
+            return
         self.node = hello.node_id
         self._decoder.expect(source=hello.node_id, target=hello.target_id)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        if self._inbox is not None:
+            self._inbox.lost()
         self._peers.inbound.discard(self)
         if self.node and not any(other.node == self.node for other in self._peers.inbound):
             self._peers.lost(self.node)
@@ -132,9 +146,14 @@ class Peers:
     """All connections of one node to and from the other members."""
 
     def __init__(
-        self, driver: Driver, admission: Admission, addresses: Mapping[NodeId, tuple[str, int]]
+        self,
+        driver: Driver,
+        admission: Admission,
+        addresses: Mapping[NodeId, tuple[str, int]],
+        receiver: SnapshotReceiver,
     ) -> None:
         self.driver = driver
+        self.receiver = receiver
         self.admission = admission
         self.inbound: set[_Inbound] = set()
         self.dropped_messages = 0

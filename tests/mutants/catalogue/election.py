@@ -28,7 +28,7 @@ ELECTION = (
             "return (last_term, last_index) >= (self.last_term, self.last_index)",
             "return (last_index, last_term) >= (self.last_index, self.last_term)",
         ),
-        focus=COUPS | {"delay_us_max": 5_000, "sync_us_max": 2_000},
+        focus=COUPS | {"nodes": 3, "loss": 0.2},
     ),
     mutant(
         "the vote is not persisted",
@@ -105,7 +105,7 @@ ELECTION = (
         "a removed node is heard",
         "M1",
         "raft/test_election.py::test_a_removed_node_is_not_heard",
-        ("raft.node:Node.step", "if message.source in core.configuration.removed:", "if False:"),
+        ("raft.node:Node.step", "if message.source in core.configurations.gone:", "if False:"),
     ),
     scripted(
         "a node with amnesia votes",

@@ -113,6 +113,7 @@ STORAGE = (
             "if body[-1] != 0 and records.count_zero_sectors(body) <= batch.zero_sectors:",
             "if False:",
         ),
+        focus={"nodes": 3, "bit_flips": 60.0, "padding_bytes": 5_000},
     ),
     mutant(
         "a torn batch is not zeroed",

@@ -17,6 +17,8 @@ class Durability:
 
     def __init__(self) -> None:
         self._on_disk: dict[NodeId, dict[Index, Term]] = {}
+        self._covered: dict[NodeId, Index] = {}
+        """Index up to which each server's state on disk includes the log."""
         self._in_doubt: dict[NodeId, Index] = {}
         """First entry of the write that a server's end has interrupted."""
 
@@ -41,8 +43,9 @@ class Durability:
         """
         found = {index: term for index, term, _ in entries}
         doubt = self._in_doubt.pop(node, None)
+        covered = self._covered.get(node, 0)
         for index, term in self._on_disk.get(node, {}).items():
-            if (doubt is None or index < doubt) and found.get(index) != term:
+            if covered < index and (doubt is None or index < doubt) and found.get(index) != term:
                 raise SafetyViolation(
                     "durability",
                     f"server {node} had synced entry {index} of term {term}, and it is gone",
@@ -51,13 +54,20 @@ class Durability:
         self._on_disk[node] = {}
         self.synced(node, entries)
 
+    def covered(self, node: NodeId, index: Index) -> None:
+        """Note that a server's state on disk includes everything up to `index`, which its log may let go."""
+        self._covered[node] = max(index, self._covered.get(node, 0))
+
     def acknowledged(self, index: Index, term: Term, configuration: Configuration) -> None:
         """Note that a client was told about the effects of an entry (or of a state that includes it)."""
         for half in (configuration.voters, configuration.outgoing):
-            holders = [node for node in half if self._on_disk.get(node, {}).get(index) == term]
+            holders = [node for node in half if self._holds(node, index, term)]
             if half and len(holders) * 2 <= len(half):
                 raise SafetyViolation(
                     "durability",
                     f"entry {index} of term {term} was acknowledged and only {holders} have it on disk",
                     index=index,
                 )
+
+    def _holds(self, node: NodeId, index: Index, term: Term) -> bool:
+        return self._covered.get(node, 0) >= index or self._on_disk.get(node, {}).get(index) == term

@@ -26,6 +26,7 @@ class LogChecker:
         self._matching = LogMatching()
         self._durability = Durability()
         self.in_doubt = self._durability.in_doubt
+        self.covered = self._durability.covered
         self.applied = self._agreement.applied
 
     @property
