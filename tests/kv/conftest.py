@@ -72,7 +72,7 @@ class Fed:
 
     def data(self) -> dict[bytes, tuple[bytes, int, int]]:
         """Return all records."""
-        return dict(self.machine._store.sorted_items())
+        return dict(self.machine.store.sorted_items())
 
 
 @pytest.fixture

@@ -77,7 +77,7 @@ def test_machines_fed_the_same_entries_are_equal(batches):
 
 
 def records(machine: StateMachine) -> dict[bytes, object]:
-    return dict(machine._store.sorted_items())
+    return dict(machine.store.sorted_items())
 
 
 @settings(max_examples=300)

@@ -16,7 +16,7 @@ from balsadb.raft import invariants
 from balsadb.raft.entry import Entry, encode_entry
 from balsadb.raft.messages import AppendResponse, Message, RoundAck, VoteResponse
 from balsadb.raft.node import Node, Options, Recovered, Role
-from balsadb.raft.ready import Fetch, WriteBatch
+from balsadb.raft.ready import Fetch, ReadState, WriteBatch
 from balsadb.raft.types import Configuration, EntryKind, HardState, Index, NodeId, Term
 
 FAST = Options(election_ticks=10, heartbeat_ticks=2, lost_ticks_max=3, read_retry_ticks=4)
@@ -158,13 +158,14 @@ class Cluster:
         logs: dict[NodeId, Sequence[Term]] | None = None,
         hard_states: dict[NodeId, HardState] | None = None,
         learners: tuple[NodeId, ...] = (),
+        configuration: Configuration | None = None,
         tail: int = 1_000_000,
     ) -> None:
         self.random = Random(seed)
         self.options = options
         self.tail = tail
         voters = tuple(node for node in range(1, size + 1) if node not in learners)
-        self.configuration = Configuration(voters=voters, learners=learners)
+        self.configuration = configuration or Configuration(voters=voters, learners=learners)
         self.oracle = Oracle()
         self.network: deque[Message] = deque()
         self.sent: list[Message] = []
@@ -192,7 +193,7 @@ class Cluster:
             self.configuration,
             server.disk.recover(self.tail),
             self.options,
-            Random(self.random.randrange(2**32)),
+            self.luck(node_id),
             self.wall(node_id),
             applied,
             server.disk.boot,
@@ -200,6 +201,10 @@ class Cluster:
         server.applied.clear()
         server.before = invariants.observe(server.node)
         return server.node
+
+    def luck(self, node_id: NodeId) -> Random:
+        """What a process draws its timeouts from."""
+        return Random(self.random.randrange(2**32))
 
     def crash(self, node_id: NodeId, write_survives: bool = False) -> None:
         """Kill a process. Its write in flight is lost, or done without anybody having heard of it."""
@@ -243,28 +248,43 @@ class Cluster:
             self.check(server)
             if ready.write is not None:
                 assert idle
-                server.writing = ready.write
-                if server.id not in self.slow_disks:
-                    self.complete_write(server)
+                self.begin_write(server, ready.write)
             for message in ready.messages:
-                self.oracle.promise(server, message)
-                self.sent.append(message)
-                self.network.append(message)
-            self.oracle.applied(server, ready.committed)
+                self.send(server, message)
             if ready.committed:
-                node.applied(ready.committed[-1].index)
+                self.apply(server, ready.committed)
             for read in ready.reads:
-                server.reads.append((read.context, read.index))
-                began = self.oracle.reads.pop((server.id, server.disk.boot, read.context))
-                assert read.index >= began, f"read at {read.index} misses entry {began}"
+                self.read_confirmed(server, read)
             for context in ready.dropped_reads:
-                del self.oracle.reads[server.id, server.disk.boot, context]
-                server.dropped.append(context)
+                self.read_dropped(server, context)
             server.fetches.extend(ready.fetches)
             if server.id not in self.slow_disks:
                 while server.fetches:
                     self.complete_fetch(server)
         raise AssertionError(f"node {server.id} never comes to rest")
+
+    def begin_write(self, server: Server, batch: WriteBatch) -> None:
+        server.writing = batch
+        if server.id not in self.slow_disks:
+            self.complete_write(server)
+
+    def send(self, server: Server, message: Message) -> None:
+        self.oracle.promise(server, message)
+        self.sent.append(message)
+        self.network.append(message)
+
+    def apply(self, server: Server, entries: Sequence[Entry]) -> None:
+        self.oracle.applied(server, entries)
+        server.up.applied(entries[-1].index)
+
+    def read_confirmed(self, server: Server, read: ReadState) -> None:
+        server.reads.append((read.context, read.index))
+        began = self.oracle.reads.pop((server.id, server.disk.boot, read.context))
+        assert read.index >= began, f"read at {read.index} misses entry {began}"
+
+    def read_dropped(self, server: Server, context: int) -> None:
+        del self.oracle.reads[server.id, server.disk.boot, context]
+        server.dropped.append(context)
 
     def complete_write(self, server: Server) -> None:
         assert server.writing is not None

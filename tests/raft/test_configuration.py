@@ -74,3 +74,15 @@ def test_committed_configurations_are_not_returned_to():
     log.committed(5)
     with pytest.raises(InvariantError, match="only known"):
         log.truncate(5)
+
+
+def test_an_id_is_gone_only_when_its_removal_is_committed():
+    log = ConfigurationLog(0, Configuration((1, 2, 3)))
+    log.append(5, Configuration((1, 2), outgoing=(1, 2, 3)))
+    log.append(6, Configuration((1, 2), removed=(3,)))
+    log.committed(5)
+    assert (log.current.removed, log.gone) == ((3,), ())
+    log.truncate(6)
+    log.append(6, Configuration((1, 2), removed=(3,)))
+    log.committed(6)
+    assert log.gone == (3,)

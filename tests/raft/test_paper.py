@@ -1,6 +1,7 @@
 """One test per claim of the Raft paper (Ongaro and Ousterhout 2014) and thesis (Ongaro 2014).
 
-Section numbers of the form 5.x are the paper's; 6.4 and 9.6 are the thesis's.
+Section numbers of the form 5.x are the paper's; 6.4 and 9.6 are the thesis's. Sections 5.4.3 to 8 of the
+paper go on in `test_paper_safety.py`.
 """
 
 from collections import Counter
@@ -51,6 +52,16 @@ def test_5_1_a_request_with_a_stale_term_is_rejected():
     assert node.leader == 0
 
 
+def test_5_1_term_vote_and_log_survive_a_crash():
+    cluster = Cluster(3)
+    cluster.elect(1)
+    cluster.propose(1, b"a")
+    cluster.settle()
+    cluster.restart(2)
+    assert (cluster.node(2).term, cluster.node(2).core.vote) == (1, 1)
+    assert [entry.payload for entry in cluster.servers[2].log()] == [b"", b"a"]
+
+
 # --------------------------------------------------------- 5.2 Leader election
 
 
@@ -78,6 +89,14 @@ def test_5_2_a_follower_that_hears_nobody_begins_an_election_with_a_vote_for_its
     node = cluster.node(1)
     assert (node.role, node.term) == (Role.CANDIDATE, 1)
     assert cluster.servers[1].disk.hard_state.vote == 1
+
+
+def test_5_2_a_candidate_asks_all_others_at_once_with_its_term_and_the_end_of_its_log():
+    cluster = Cluster(5, logs={1: [1, 3]})
+    cluster.lose = lambda m: isinstance(m, VoteRequest) and not m.pre
+    cluster.tick(2 * FAST.election_ticks - 1, only=[1])
+    asked = [m for m in cluster.sent if isinstance(m, VoteRequest) and not m.pre]
+    assert asked == [VoteRequest(1, target, 4, 2, 3) for target in (2, 3, 4, 5)]
 
 
 @pytest.mark.parametrize(
@@ -110,6 +129,35 @@ def test_5_2_a_candidate_returns_to_follower_when_a_leader_of_its_term_appears()
     assert node.role is Role.CANDIDATE
     node.step(Append(2, 1, node.term, 0, 0, 0, 0), cluster.wall_ms)
     assert (node.role, node.leader, node.term) == (Role.FOLLOWER, 2, 1)
+
+
+def test_5_2_a_candidate_ignores_a_leader_of_an_earlier_term():
+    cluster = Cluster(3, hard_states={1: HardState(term=4)})
+    cluster.lose = lambda m: isinstance(m, VoteResponse) and not m.pre
+    cluster.tick(2 * FAST.election_ticks - 1, only=[1])
+    node = cluster.node(1)
+    node.step(Append(2, 1, 4, 0, 0, 0, 0), cluster.wall_ms)
+    assert (node.role, node.term) == (Role.CANDIDATE, 5)
+    (answer,) = node.ready(True).messages
+    assert (answer.term, answer.rejected) == (5, True)
+
+
+def test_5_2_a_candidate_that_neither_wins_nor_loses_begins_another_election():
+    cluster = Cluster(3)
+    cluster.lose = lambda m: isinstance(m, VoteResponse) and not m.pre
+    terms = []
+    for _ in range(8 * FAST.election_ticks):
+        cluster.tick(only=[1])
+        if cluster.node(1).role is Role.CANDIDATE and cluster.node(1).term not in terms:
+            terms.append(cluster.node(1).term)
+    assert terms[:2] == [1, 2]
+
+
+def test_5_2_a_new_leader_speaks_to_all_others_at_once():
+    cluster = Cluster(5)
+    cluster.lose = lambda m: isinstance(m, Append)
+    cluster.elect(1)
+    assert [m.target for m in cluster.sent if isinstance(m, Append)] == [2, 3, 4, 5]
 
 
 def test_5_2_a_split_vote_is_resolved_by_random_timeouts():
@@ -179,6 +227,27 @@ def test_5_3_the_consistency_check_refuses_entries_that_do_not_fit():
     assert all(isinstance(m, AppendResponse) and m.rejected for m in answers)
     assert len(answers) == 3
     assert node.commit_index == 0
+
+
+def test_5_3_a_new_leader_begins_right_after_its_last_entry():
+    cluster = Cluster(3, logs={1: [1, 1, 2]})
+    cluster.lose = lambda m: isinstance(m, Append)
+    cluster.elect(1)
+    probes = [m for m in cluster.sent if isinstance(m, Append)]
+    assert {(m.prev_index, m.prev_term, len(m.entries)) for m in probes} == {(3, 2, 1)}
+
+
+def test_5_3_every_server_applies_the_committed_entries_in_the_order_of_the_log():
+    cluster = Cluster(3)
+    cluster.elect(1)
+    cluster.isolate(3)
+    for name in "abc":
+        cluster.propose(1, name.encode())
+        cluster.settle()
+    cluster.heal()
+    cluster.tick(2 * FAST.heartbeat_ticks, only=[1])
+    for server in cluster.running():
+        assert [entry.payload for entry in server.applied] == [b"", b"a", b"b", b"c"]
 
 
 FIGURE_7_LEADER = [1, 1, 1, 4, 4, 5, 5, 6, 6, 6]

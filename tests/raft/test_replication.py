@@ -274,9 +274,10 @@ def test_a_change_that_could_split_the_quorum_stops_the_one_who_asks_for_it():
         Append(1, 2, 1, 1, 1, 0, 0, (b"garbage",)),
         Append(1, 2, 1, 1, 1, 0, 0, (encode_entry(1, 9, 0, EntryKind.COMMANDS, b"").encoded,)),
         Append(1, 2, 1, 1, 1, 0, 0, (encode_entry(5, 2, 0, EntryKind.COMMANDS, b"").encoded,)),
+        Append(1, 2, 1, 1, 1, 0, 0, (encode_entry(1, 2, 0, EntryKind.MEMBERSHIP, b"").encoded,)),
         Append(1, 3, 1, 1, 1, 0, 0),
     ],
-    ids=["not an entry", "another index", "a term to come", "for somebody else"],
+    ids=["not an entry", "another index", "a term to come", "no configuration", "for somebody else"],
 )
 def test_a_malformed_append_is_refused_and_leaves_no_trace(message):
     cluster = led()
@@ -309,3 +310,16 @@ def test_a_stale_refusal_moves_nothing_back():
     progress = cluster.node(1).core.state.progress[2]
     cluster.deliver(AppendResponse(2, 1, 1, 0, True, 1, 0, 0))
     assert (progress.pace, progress.next) == (Pace.REPLICATE, 5)
+
+
+def test_a_follower_that_lost_what_it_acknowledged_is_probed_once_a_heartbeat_and_not_counted_back():
+    cluster = led()
+    cluster.propose(1)
+    cluster.settle()
+    cluster.crash(2)
+    cluster.servers[2].disk.entries.pop()  # a disk that lied about its syncs
+    cluster.start(2)
+    cluster.sent.clear()
+    cluster.tick(4 * FAST.heartbeat_ticks, only=[1])
+    assert len(appends_to(cluster, 2)) == 4, "one for each heartbeat"
+    assert cluster.node(1).core.state.progress[2].match == 2

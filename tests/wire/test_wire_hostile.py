@@ -63,14 +63,14 @@ BEFORE_HELLO: dict[str, bytes] = {
     "39: a length one too large": struct.pack("<II", GREETING_BYTES_MAX + 1, 0),
     "39: a frame of a length that is fine later": struct.pack("<II", 1024 * 1024, 0),
     "39: an empty body": framed(b"", GREETING),
-    "39: a wrong checksum": encode_handshake(HELLO)[:-1] + b"\0",
+    "39: a wrong checksum": encode_handshake(HELLO)[:-1] + b"\1",
     "39: messages instead of a hello": encode_messages([Heartbeat(1, 2, 7, 9, 3)]),
     "39: an unknown frame type": framed(list(range(9)), 77),
     "39: another group": framed([1, 2], GREETING, group=1),
     "39: not MessagePack": framed(b"\xc1", GREETING),
     "39: deep nesting": framed(b"\x91" * 4000, GREETING),
     "39: deep nesting behind all fields": framed(
-        b"\x9a" + msgspec.msgpack.encode(HELLO)[1:] + b"\x91" * 3500, GREETING
+        b"\x9b" + msgspec.msgpack.encode(HELLO)[1:] + b"\x91" * 3500, GREETING
     ),
     "39: a version that is no number": hello_with(protocol_version="1"),
     "40: node 0": hello_with(node_id=0),

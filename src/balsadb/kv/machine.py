@@ -7,16 +7,23 @@ no order of an unordered set (rule S4). Two machines that applied the same entri
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
 
 import msgspec
 
 from balsadb.errors import InvariantError
 from balsadb.kv.batch import Batch, decode_batch
+from balsadb.kv.cut import STATE_VERSION, Base, Bookkeeping, Cut
+from balsadb.kv.delta import DeltaStore
 from balsadb.kv.digests import Digests, hash_state
 from balsadb.kv.execution import READS, run_batch, run_read, run_read_transaction
 from balsadb.kv.keyspace import Keyspace
+from balsadb.kv.memory import MemoryBase
+from balsadb.kv.places import cold_keys
 from balsadb.kv.reply import Reply
-from balsadb.kv.store import MemoryStore, Store
+
+CACHE_BYTES_MAX: Final = 64 * 1024 * 1024
+"""Memory for records that are also on disk. A node's own matter: no reply depends on it."""
 
 
 class Origin(msgspec.Struct, frozen=True, gc=False):
@@ -48,8 +55,17 @@ _NEVER_RAN = Origin()
 class StateMachine:
     """All replicated state, and the only ways to change it."""
 
-    def __init__(self, members: Iterable[int], store: Store | None = None) -> None:
-        """Begin empty, with the initial members of the cluster (rule P5)."""
+    def __init__(
+        self,
+        members: Iterable[int],
+        base: Base | None = None,
+        bookkeeping: Bookkeeping | None = None,
+        cache_bytes_max: int = CACHE_BYTES_MAX,
+    ) -> None:
+        """Begin with what `base` and `bookkeeping` hold, or empty.
+
+        `members` are the initial members of the cluster (rule P5); what the bookkeeping says of them wins.
+        """
         self.applied_index = 0
         """Log index of the last entry applied; 0 before the first."""
         self.applied_term = 0
@@ -64,17 +80,46 @@ class StateMachine:
         """That configuration as its entry carried it; empty before the first MEMBERSHIP entry."""
         self.alarms = 0
         """Malformed payloads met. Not part of the state: it counts what this process saw."""
-        self._store: Store = MemoryStore() if store is None else store
+        self.store = DeltaStore(MemoryBase() if base is None else base, 0, cache_bytes_max)
+        """The keys."""
         self._digests = Digests()
-        self._space = Keyspace(self._store, self._digests)
+        self._space = Keyspace(self.store, self._digests)
+        if bookkeeping is not None and base is not None:
+            self.restore(base, bookkeeping)
+
+    def restore(self, base: Base, bookkeeping: Bookkeeping) -> None:
+        """Replace all state by what a base and its bookkeeping hold."""
+        self.store.restore(base, bookkeeping.keys)
+        self.applied_index = bookkeeping.index
+        self.applied_term = bookkeeping.term
+        self.log_time_ms = bookkeeping.log_time_ms
+        self.members = frozenset(bookkeeping.members)
+        self.configuration = bookkeeping.configuration
+        self.origins = {node: Origin(boot, last) for node, boot, last in bookkeeping.origins}
+        self._digests.kept = dict(bookkeeping.digests)
+
+    def freeze(self) -> Cut:
+        """Take what changed since the newest cut, and all the rest of the state, into a cut (rule C2)."""
+        return self.store.freeze(
+            Bookkeeping(
+                version=STATE_VERSION,
+                index=self.applied_index,
+                term=self.applied_term,
+                log_time_ms=self.log_time_ms,
+                members=tuple(sorted(self.members)),
+                configuration=self.configuration,
+                origins=tuple(sorted((node, row.boot, row.last) for node, row in self.origins.items())),
+                digests=tuple(self._digests.kept.items()),
+            )
+        )
 
     def __len__(self) -> int:
         """Return the number of keys."""
-        return len(self._store)
+        return len(self.store)
 
     def keys(self) -> Iterator[bytes]:
-        """Yield all keys in no particular order."""
-        return iter(self._store)
+        """Yield all keys in their order."""
+        return iter(self.store)
 
     # ----------------------------------------------------------------- entries
 
@@ -104,6 +149,12 @@ class StateMachine:
         if self._digests.wanted:
             self._digests.fulfil(index, self.digest())
         return Outcome(batch.node, batch.boot, batch.sequence, True, replies)
+
+    def cold_keys(self, payload: bytes, reads: Sequence[tuple[int, list[bytes]]]) -> Iterable[bytes]:
+        """Return the keys that a COMMANDS payload and its local slots look at and that are not in memory."""
+        batch = decode_batch(payload)
+        commands = batch.commands if batch is not None else []
+        return cold_keys(self.store, [*commands, *(argv for _, argv in reads)])
 
     def apply_empty(self, index: int, term: int, time_ms: int) -> None:
         """Apply a NOOP or CLOCK entry."""
@@ -171,6 +222,6 @@ class StateMachine:
             self.configuration,
             sorted((node, origin.boot, origin.last) for node, origin in self.origins.items()),
             list(self._digests.kept.items()),
-            len(self._store),
+            len(self.store),
         )
-        return hash_state(header, self._store.sorted_items())
+        return hash_state(header, self.store.sorted_items())

@@ -1,12 +1,7 @@
-"""Where the records of the keys are.
-
-`MemoryStore` holds them in a dict. A store that keeps them on disk behind a bounded dict of recent changes
-offers the same operations and takes its place without any command noticing.
-"""
+"""Records of keys, as commands see them, and the changes of a transaction in front of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol, TypeAlias
 
 Record: TypeAlias = tuple[bytes, int, int]
@@ -29,43 +24,6 @@ class Records(Protocol):
         """Return the number of keys."""
 
 
-class Store(Records, Protocol):
-    """What the state machine needs besides: all of them."""
-
-    def __iter__(self) -> Iterator[bytes]:
-        """Yield all keys in no particular order: for nothing that the state depends on."""
-
-    def sorted_items(self) -> Iterable[tuple[bytes, Record]]:
-        """Return all records in the order of their keys' bytes."""
-
-
-class MemoryStore:
-    """All records in a dict."""
-
-    def __init__(self) -> None:
-        self._records: dict[bytes, Record] = {}
-        # The dict's own methods, because a Python method around each would cost as much as all the rest.
-        self.get: Callable[[bytes], Record | None] = self._records.get
-        self.put: Callable[[bytes, Record], None] = self._records.__setitem__
-
-    def remove(self, key: bytes) -> None:
-        """Take a key away that is present."""
-        del self._records[key]
-
-    def __len__(self) -> int:
-        """Return the number of keys."""
-        return len(self._records)
-
-    def __iter__(self) -> Iterator[bytes]:
-        """Yield all keys in no particular order."""
-        return iter(self._records)
-
-    def sorted_items(self) -> Iterable[tuple[bytes, Record]]:
-        """Return all records in the order of their keys' bytes."""
-        records = self._records
-        return ((key, records[key]) for key in sorted(records))
-
-
 class OverlayStore:
     """The changes of one transaction in front of a store, to be merged into it or dropped as a whole."""
 
@@ -73,7 +31,8 @@ class OverlayStore:
         self._base = base
         self._changes: dict[bytes, Record | None] = {}
         """What the transaction wrote; None for a key that it removed."""
-        self._size = len(base)
+        self._grown = 0
+        """Keys that the transaction added, less those it removed."""
 
     def get(self, key: bytes) -> Record | None:
         """Return the record of a key, or None."""
@@ -83,17 +42,17 @@ class OverlayStore:
 
     def put(self, key: bytes, record: Record) -> None:
         """Set the record of a key."""
-        self._size += self.get(key) is None
+        self._grown += self.get(key) is None
         self._changes[key] = record
 
     def remove(self, key: bytes) -> None:
         """Take a key away that is present."""
-        self._size -= 1
+        self._grown -= 1
         self._changes[key] = None
 
     def __len__(self) -> int:
         """Return the number of keys."""
-        return self._size
+        return len(self._base) + self._grown
 
     def merge(self) -> None:
         """Make the changes in the store behind."""

@@ -57,7 +57,7 @@ def change_fault(old: Configuration, new: Configuration) -> str | None:
 class ConfigurationLog:
     """The configurations of all uncommitted entries, over the newest committed one."""
 
-    __slots__ = ("_steps", "current", "index")
+    __slots__ = ("_steps", "current", "gone", "index")
 
     def __init__(self, index: Index, configuration: Configuration) -> None:
         """Begin with the configuration in force at `index` (0: the initial one)."""
@@ -66,6 +66,8 @@ class ConfigurationLog:
         """In force now."""
         self.index = index
         """Index of the entry that brought `current`."""
+        self.gone = configuration.removed
+        """Ids whose removal is committed, so that no truncation can undo it."""
 
     def append(self, index: Index, configuration: Configuration) -> None:
         """Take the configuration of an appended entry."""
@@ -99,3 +101,4 @@ class ConfigurationLog:
         steps = self._steps
         while len(steps) > 1 and steps[1][0] <= commit:
             del steps[0]
+        self.gone = steps[0][1].removed

@@ -16,7 +16,7 @@ from balsadb.raft.log import Log
 from balsadb.raft.messages import Message
 from balsadb.raft.options import Options, Recovered
 from balsadb.raft.quorum import Halves, halves_of
-from balsadb.raft.ready import Fetch, ReadState
+from balsadb.raft.ready import Fetch, LogStart, ReadState
 from balsadb.raft.roles import Candidate, Follower, Leader, PreCandidate
 from balsadb.raft.types import NOBODY, Configuration, EntryKind, Index, Millis, NodeId, Term
 
@@ -45,11 +45,16 @@ class Core:
         self.boot = boot
         self.eligible = True
         """False: neither votes, campaigns nor acknowledges as a voter (rule W5). The driver sets it."""
+        self.installing = False
+        """True while a state of another node takes the place of this one's: no time to lead."""
         self.term: Term = recovered.hard_state.term
         """Latest term seen; perhaps not yet durable."""
         self.vote: NodeId = recovered.hard_state.vote
         """Who got this node's vote in `term`."""
-        self.log = Log(recovered, applied, options.cache_bytes_max)
+        self.log = Log(recovered, max(applied, recovered.first_index - 1), options.cache_bytes_max)
+        self.stateless = applied < self.log.base_index
+        """True when the entries between the state and the log are gone: only another node's state helps. The
+        log is whole, so the node votes and acknowledges; it neither applies nor campaigns (rule W5)."""
         self.disk = Durability(self.log, recovered.hard_state)
         self.configurations = ConfigurationLog(0, initial)
         self.configuration: Configuration = initial
@@ -63,9 +68,11 @@ class Core:
         self.reads_ready: list[ReadState] = []
         self.reads_dropped: list[int] = []
         self.fetches: list[Fetch] = []
+        self.snapshots: list[tuple[NodeId, Index]] = []
+        """Followers that need the state sent, each with the least index that is of use."""
         self.read_counter = 0
         """Names read-index requests; never reused within a boot (rule R3)."""
-        self.handed_index: Index = applied
+        self.handed_index: Index = self.log.applied_index
         """Committed entries up to here were handed out to be applied."""
         self.apply_fetch: Fetch | None = None
         """Entries asked back from the WAL in order to be applied."""
@@ -93,7 +100,8 @@ class Core:
 
     def may_campaign(self) -> bool:
         """Tell whether this node may try to lead: learners and amnesiacs never do (rules M3, W5)."""
-        return self.eligible and self.configurations.may_vote(self.id)
+        busy = self.installing or self.stateless
+        return self.eligible and not busy and self.configurations.may_vote(self.id)
 
     def may_acknowledge(self) -> bool:
         """Tell whether an answer in this term may go out: the term is durable and the node remembers all.
@@ -123,6 +131,41 @@ class Core:
         self.disk.truncated()
         if self.configurations.truncate(first):
             self.adopt_configuration()
+
+    def compact(self, index: Index) -> None:
+        """Let the log begin behind `index`, which a durable cut of the state includes (thesis 5.1)."""
+        term = self.log.term_at(index)
+        self.log.compact(index)
+        self.disk.start_at(LogStart(index, term, True))
+
+    def restore(self, index: Index, term: Term, time_ms: Millis, configuration: Configuration) -> bool:
+        """Go on from an installed state (rule C4); False: it is not newer than what is applied here.
+
+        When the log has the state's last entry, its entries stay (Raft paper, figure 13). Otherwise all go:
+        they don't continue the state, and up to it nothing is lost.
+        """
+        log = self.log
+        if not self.wants(index):
+            return False
+        if log.term_at(index) == term:
+            if index > log.commit_index:
+                self.commit_to(index)
+            log.applied_index = index
+            if log.base_index < index <= log.durable_index:
+                self.compact(index)
+        else:
+            log.restart(index, term, time_ms)
+            self.configurations = ConfigurationLog(index, configuration)
+            self.adopt_configuration()
+            self.disk.start_at(LogStart(index, term, False))
+        self.handed_index = index
+        self.apply_fetch, self.apply_fetched = None, ()
+        self.installing = self.stateless = False
+        return True
+
+    def wants(self, index: Index) -> bool:
+        """Tell whether a state as of `index` is newer than what this node has."""
+        return index >= self.log.base_index if self.stateless else index > self.log.applied_index
 
     def adopt_configuration(self) -> None:
         """Act by the configuration that is now in force."""

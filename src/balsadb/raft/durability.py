@@ -11,7 +11,7 @@ from __future__ import annotations
 from balsadb.errors import InvariantError
 from balsadb.raft.log import Log
 from balsadb.raft.messages import Message
-from balsadb.raft.ready import WriteBatch
+from balsadb.raft.ready import LogStart, WriteBatch
 from balsadb.raft.types import HardState, Index, NodeId, Term
 
 
@@ -26,6 +26,7 @@ class Durability:
         "_inflight_state",
         "_log",
         "_number",
+        "_start",
         "inflight",
         "term",
         "vote",
@@ -46,6 +47,20 @@ class Durability:
         self.vote: NodeId = hard_state.vote
         self._held: list[Message] = []
         self._inflight_held: list[Message] = []
+        self._start: LogStart | None = None
+        """A new start of the log that no write has taken yet."""
+
+    def start_at(self, start: LogStart) -> None:
+        """Let the log begin anew with the next write."""
+        if self._start is not None and not self._start.keep and start.keep:
+            raise InvariantError(f"{start} is wished for before {self._start} is on disk")
+        self._start = start
+        if not start.keep:
+            self.truncated()
+
+    def has_write(self, term: Term, vote: NodeId) -> bool:
+        """Tell whether `next_write` would return a write once none is in flight."""
+        return self._start is not None or self.dirty(term, vote)
 
     def dirty(self, term: Term, vote: NodeId) -> bool:
         """Tell whether there is anything that no write has taken yet. The commit index alone is nothing."""
@@ -64,9 +79,11 @@ class Durability:
 
     def next_write(self, term: Term, vote: NodeId) -> WriteBatch | None:
         """Take everything dirty into a write. None when one is in flight or nothing is dirty."""
-        if self.inflight or not self.dirty(term, vote):
+        if self.inflight or not self.has_write(term, vote):
             return None
         log = self._log
+        if self._start is not None:
+            return self._next_start(term, vote, self._start)
         first = log.written_index + 1
         entries = tuple(log.entries[first - log.cache_first :]) if first <= log.last_index else ()
         state: HardState | None = None
@@ -80,6 +97,23 @@ class Durability:
         self._inflight_state = self._hard_state
         self._inflight_held, self._held = self._held, []
         return WriteBatch(self._number, entries, state)
+
+    def _next_start(self, term: Term, vote: NodeId, start: LogStart) -> WriteBatch:
+        """Take a new start of the log into a write of its own: entries behind it come after it.
+
+        What is held stays held while there are such entries: it may promise something about them.
+        """
+        if self._log.last_index == self._log.written_index:
+            self._inflight_held, self._held = self._held, []
+        # A commit index on disk says that everything up to it is there, too; the other entries come later.
+        commit = min(self._log.commit_index, self._log.written_index)
+        state = self._hard_state = HardState(term, vote, commit)
+        self._start = None
+        self._number += 1
+        self.inflight = self._number
+        self._inflight_last = self._log.written_index
+        self._inflight_state = state
+        return WriteBatch(self._number, (), state, start)
 
     def truncated(self) -> None:
         """Note that the log lost a suffix: the write in flight proves less than it did (rule W1)."""

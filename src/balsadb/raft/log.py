@@ -165,6 +165,31 @@ class Log:
         self.written_index = min(self.written_index, self.last_index)
         self.durable_index = min(self.durable_index, self.last_index)
 
+    def compact(self, index: Index) -> None:
+        """Forget the entries up to `index`: the state on disk includes them (thesis 5.1)."""
+        if not self.base_index < index <= min(self.applied_index, self.durable_index):
+            raise InvariantError(
+                f"the log can't begin behind {index}: base {self.base_index}, applied {self.applied_index}, "
+                f"durable {self.durable_index}"
+            )
+        run = bisect_right(self._run_firsts, index) - 1
+        del self._run_firsts[:run], self._run_terms[:run]
+        self._run_firsts[0] = index
+        self.base_index = index
+        if (gone := index + 1 - self.cache_first) > 0:
+            self._cache_bytes -= sum(len(entry.encoded) + ENTRY_MEMORY_BYTES for entry in self.entries[:gone])
+            del self.entries[:gone]
+            self.cache_first = index + 1
+
+    def restart(self, index: Index, term: Term, time_ms: Millis) -> None:
+        """Forget all entries; the log is empty and begins behind `index`, an installed state (rule C4)."""
+        self._run_firsts, self._run_terms = [index], [term]
+        self.base_index = self.last_index = self.written_index = self.durable_index = index
+        self.commit_index = self.applied_index = index
+        self.last_term, self.last_time_ms = term, max(time_ms, self.last_time_ms)
+        self.entries = []
+        self.cache_first, self._cache_bytes = index + 1, 0
+
     def _evict(self) -> None:
         """Drop the oldest durable entries until three quarters of the cache are used (rule B2)."""
         goal = self._cache_bytes_max * 3 // 4

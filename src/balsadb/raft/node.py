@@ -12,7 +12,7 @@ from random import Random
 from typing import Any
 
 from balsadb.errors import InvariantError, ProtocolError
-from balsadb.raft import applying, election, following, reads, replication
+from balsadb.raft import applying, election, following, handover, reads, replication
 from balsadb.raft.core import Core
 from balsadb.raft.entry import Entry
 from balsadb.raft.log import Log
@@ -27,6 +27,8 @@ from balsadb.raft.messages import (
     ReadIndexRequest,
     ReadIndexResponse,
     RoundAck,
+    StateRequest,
+    TimeoutNow,
     VoteRequest,
     VoteResponse,
 )
@@ -56,7 +58,8 @@ class Node:
         """Start as a follower from what storage recovered.
 
         `initial` is the configuration before the first MEMBERSHIP entry; `applied` the index that the
-        state machine has already applied; `boot` a number never used before by this node id (rule R3).
+        state machine has already applied (before the log's start: its state is lost, rule W5); `boot` a
+        number never used before by this node id (rule R3).
         """
         self._core = Core(node_id, initial, recovered, options, random, wall_ms, applied, boot)
         self._log = self._core.log
@@ -118,10 +121,20 @@ class Node:
         """Everything up to here is on this node's disk."""
         return self._log.durable_index
 
+    def matches(self) -> Mapping[NodeId, Index]:
+        """As leader, how far each other member's log is known to be on its disk; empty otherwise."""
+        state = self._core.state
+        return {peer.id: peer.match for peer in state.peers} if isinstance(state, Leader) else {}
+
     @property
     def configuration(self) -> Configuration:
         """The configuration in force: the newest in the log, committed or not."""
         return self._core.configuration
+
+    @property
+    def stateless(self) -> bool:
+        """True while the node waits for another node's state because its own is lost (rule W5)."""
+        return self._core.stateless
 
     @property
     def eligible(self) -> bool:
@@ -141,10 +154,16 @@ class Node:
         core.now += 1
         state = core.state
         if isinstance(state, Leader):
+            if state.transfer_to != NOBODY:
+                handover.give_up(core, state)
             replication.tick(core, state)
             return
-        if isinstance(state, Follower) and state.reads_sent:
-            reads.retry_requests(core, state)
+        if isinstance(state, Follower):
+            if state.reads_sent:
+                reads.retry_requests(core, state)
+            if core.stateless and state.leader != NOBODY and core.now % core.options.state_retry_ticks == 0:
+                base = core.log.base_index
+                core.outbox.append(StateRequest(core.id, state.leader, core.term, base))
         election.tick(core, state)
 
     def step(self, message: Message, wall_ms: Millis) -> None:
@@ -154,8 +173,10 @@ class Node:
         handler = _HANDLERS[type(message)]
         if message.target != core.id:
             raise ProtocolError(f"node {core.id} got a message for node {message.target}")
-        if message.source in core.configuration.removed:
-            return  # rule M1: everybody is heard but who was removed
+        if message.source in core.configurations.gone:
+            # rule M1: everybody is heard but who was removed. A removal that is not committed does not count:
+            # the removed node may be the very leader whose log undoes it.
+            return
         if message.term == core.term or _reconcile_term(core, message):
             handler(core, message)
 
@@ -183,7 +204,7 @@ class Node:
         """
         core = self._core
         leader = core.state
-        if not isinstance(leader, Leader):
+        if not isinstance(leader, Leader) or leader.transfer_to != NOBODY:
             return None
         if kind is EntryKind.MEMBERSHIP:
             return replication.propose_membership(core, leader, payload)
@@ -197,6 +218,15 @@ class Node:
         True: `context`, unique per call, will come back in `Ready.reads` or `Ready.dropped_reads`.
         """
         return reads.read_index(self._core, context)
+
+    def transfer_leadership(self, to: NodeId = NOBODY) -> NodeId:
+        """As leader, hand over to `to`, or to the follower that has most of the log (thesis 3.10).
+
+        Returns to whom; `NOBODY` when nobody can take over, or when this node does not lead. The transfer may
+        still fail: then this node goes on to lead after an election timeout.
+        """
+        core = self._core
+        return handover.begin(core, core.state, to) if isinstance(core.state, Leader) else NOBODY
 
     def peer_lost(self, peer: NodeId) -> None:
         """Note that the last connection with `peer` closed (rule M3)."""
@@ -233,6 +263,36 @@ class Node:
         """Note that the state machine has applied everything up to `index`."""
         applying.applied(self._core, index)
 
+    def compact(self, index: Index) -> None:
+        """Forget the log up to `index`, which a durable cut includes; nothing when it is gone already."""
+        if index > self._log.base_index:
+            self._core.compact(index)
+
+    def begin_restore(self, index: Index) -> bool:
+        """Prepare for `restore`: the node does not campaign until then. False: not now, or not needed."""
+        core = self._core
+        core.installing = isinstance(core.state, Follower) and core.wants(index)
+        return core.installing
+
+    def restore(self, index: Index, term: Term, time_ms: Millis, configuration: Configuration) -> bool:
+        """Go on from a state that was installed durably (rule C4).
+
+        `index`, `term`, `time_ms` and `configuration` are those inside the state (rule C2). False: ignored,
+        because this node has applied as much by itself, or leads.
+        """
+        core = self._core
+        if isinstance(core.state, Leader) or not core.restore(index, term, time_ms, configuration):
+            return False
+        if isinstance(core.state, Follower):
+            following.restored(core, core.state)
+        return True
+
+    def snapshot_ended(self, follower: NodeId, index: Index) -> None:
+        """Note that a follower was sent the state as of `index`, or, with 0, that it could not be sent."""
+        core = self._core
+        if isinstance(core.state, Leader):
+            replication.snapshot_ended(core, core.state, follower, index)
+
     def fetched(self, fetch: Fetch, entries: tuple[Entry, ...]) -> None:
         """Take entries that were read back from the WAL: from `fetch.first` on, at least one."""
         core = self._core
@@ -243,10 +303,10 @@ class Node:
 
     # ------------------------------------------------------------------ output
 
-    def has_ready(self, disk_idle: bool) -> bool:
+    def has_ready(self, disk_idle: bool, apply: bool = True) -> bool:
         """Tell cheaply whether `ready` would return anything to do."""
         core = self._core
-        if core.outbox or core.reads_ready or core.reads_dropped or core.fetches:
+        if core.outbox or core.reads_ready or core.reads_dropped or core.fetches or core.snapshots:
             return True
         state = core.state
         if isinstance(state, Leader):
@@ -254,21 +314,26 @@ class Node:
                 return True
         elif isinstance(state, Follower) and following.owes(state) and core.may_acknowledge():
             return True
-        if applying.has_work(core):
+        if apply and applying.has_work(core):
             return True
-        return disk_idle and not core.disk.inflight and core.disk.dirty(core.term, core.vote)
+        return disk_idle and not core.disk.inflight and core.disk.has_write(core.term, core.vote)
 
-    def ready(self, disk_idle: bool) -> Ready:
-        """Return everything there is to do now. With `disk_idle` False no write is returned."""
+    def ready(self, disk_idle: bool, apply: bool = True) -> Ready:
+        """Return everything there is to do now.
+
+        With `disk_idle` False no write is returned, with `apply` False no entries to be applied.
+        """
         core = self._core
         state = core.state
         if isinstance(state, Leader):
             if state.dirty:
                 replication.flush(core, state)
+                if state.transfer_to != NOBODY:
+                    handover.go_on(core, state)
         elif isinstance(state, Follower) and following.owes(state) and core.may_acknowledge():
             following.flush(core, state)
         write = core.disk.next_write(core.term, core.vote) if disk_idle else None
-        committed = applying.take(core) if core.handed_index < core.log.commit_index else ()
+        committed = applying.take(core) if apply and core.handed_index < core.log.commit_index else ()
         ready = Ready(
             write,
             tuple(core.outbox),
@@ -276,7 +341,9 @@ class Node:
             tuple(core.reads_ready),
             tuple(core.fetches),
             tuple(core.reads_dropped),
+            tuple(core.snapshots),
         )
+        core.snapshots.clear()
         core.outbox.clear()
         core.reads_ready.clear()
         core.fetches.clear()
@@ -322,5 +389,7 @@ _HANDLERS: Mapping[type[Message], Callable[[Core, Any], None]] = {
     ReadIndexRequest: reads.handle_request,
     ReadIndexResponse: reads.handle_response,
     CommitAdvance: following.handle_commit_advance,
+    StateRequest: replication.handle_state_request,
+    TimeoutNow: handover.handle_timeout_now,
 }
 """Who handles what."""

@@ -2,6 +2,7 @@
 
     PROBE      one append at a time, until the follower says where the logs agree
     REPLICATE  appends are pipelined: `next` moves on when sending, a bounded window waits for acks
+    SNAPSHOT   it needs entries that are compacted: nothing but heartbeats until it has a newer state
 
 A lost message is normal. Whoever notices (a rejection, a round acknowledgement that lacks what was sent,
 a broken connection) puts the follower back to PROBE, and sending starts again where the logs agree.
@@ -23,6 +24,7 @@ class Pace(Enum):
 
     PROBE = "probe"
     REPLICATE = "replicate"
+    SNAPSHOT = "snapshot"
 
 
 class Progress:
@@ -94,6 +96,11 @@ class Progress:
         self.inflight.clear()
         self.inflight_bytes = 0
 
+    def become_snapshot(self) -> None:
+        """Send nothing until the follower has been sent a state (thesis 5.3)."""
+        self.become_probe(self.next)
+        self.pace = Pace.SNAPSHOT
+
     def window_open(self, options: Options) -> bool:
         """Tell whether one more append may be sent; with nothing in flight always."""
         inflight = self.inflight
@@ -119,7 +126,7 @@ class Progress:
         advanced = match > self.match
         if advanced:
             self.match = match
-        if self.pace is Pace.PROBE:
+        if self.pace is not Pace.REPLICATE:
             if match >= self.next - 1:
                 self.become_replicate(match + 1)
         elif self.next <= match:

@@ -13,6 +13,7 @@ The driver takes a `Ready` and does, in any order it likes:
 * `dropped_reads`: contexts of reads that will never be confirmed, because leadership was lost or the leader
   or term changed; ask again under a new context (rule R3).
 * `fetches`: read these entries back from the WAL and hand them to `Node.fetched` (rule B2).
+* `snapshots`: send these followers the state as of a durable cut, and report to `Node.snapshot_ended`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,16 @@ from balsadb.raft.messages import Message
 from balsadb.raft.types import HardState, Index, Millis, NodeId, Term
 
 
+class LogStart(msgspec.Struct, frozen=True):
+    """Where the log begins from now on: the state on disk includes everything up to `index`."""
+
+    index: Index
+    term: Term
+    """Of the entry at `index`."""
+    keep: bool
+    """True: the entries behind `index` stay. False: the log is empty, and begins behind it (rule C4)."""
+
+
 class WriteBatch(msgspec.Struct, frozen=True):
     """One durable step: entries first, then the hard state (rule W2)."""
 
@@ -33,6 +44,8 @@ class WriteBatch(msgspec.Struct, frozen=True):
     """Consecutive. The first one may be at or below the last index written: then it replaces the suffix."""
     hard_state: HardState | None
     """Written after the entries; None when unchanged since the last write."""
+    start: LogStart | None = None
+    """A new start of the log; such a write has no entries."""
 
 
 class ReadState(msgspec.Struct, frozen=True, gc=False):
@@ -67,3 +80,5 @@ class Ready(msgspec.Struct, frozen=True):
     reads: tuple[ReadState, ...]
     fetches: tuple[Fetch, ...]
     dropped_reads: tuple[int, ...] = ()
+    snapshots: tuple[tuple[NodeId, Index], ...] = ()
+    """(follower, least index of a state that is of use to it)."""

@@ -22,6 +22,7 @@ from balsadb.raft.messages import (
     Propose,
     ProposeRejected,
     RoundAck,
+    StateRequest,
 )
 from balsadb.raft.progress import Pace, Progress
 from balsadb.raft.quorum import agreed_number, is_quorum
@@ -45,6 +46,8 @@ def append_own(core: Core, leader: Leader, kind: EntryKind, payload: bytes) -> E
 
 def admit(core: Core, leader: Leader, payload: bytes, source: NodeId) -> bool:
     """Append a proposal unless the bound on uncommitted bytes is reached (rule B1)."""
+    if leader.transfer_to != NOBODY:
+        return False  # the log must stand still until the next leader has all of it
     outstanding = leader.outstanding_bytes
     if outstanding and outstanding + len(payload) > core.options.uncommitted_bytes_max:
         return False
@@ -153,8 +156,11 @@ def _send_appends(
     core: Core, leader: Leader, peer: Progress, shared: dict[Index, tuple[tuple[bytes, ...], int]]
 ) -> None:
     log, options = core.log, core.options
+    if peer.pace is Pace.SNAPSHOT:
+        return
     if peer.next <= log.base_index:
-        return  # it needs a snapshot: the entries are compacted
+        # Compacted. Whether it needs them is known when it refuses what follows right behind.
+        peer.become_probe(log.first_index)
     while peer.window_open(options) if peer.pace is Pace.REPLICATE else not peer.probe_sent:
         first = peer.next
         if first >= log.cache_first:
@@ -238,20 +244,41 @@ def _note_match(core: Core, leader: Leader, peer: Progress, match: Index) -> Non
     if peer.acknowledged(match):
         leader.matches[peer.id] = match
         maybe_commit(core, leader)
-    if peer.next <= last:
+    if peer.next <= last or leader.transfer_to == peer.id:
         leader.dirty = True
 
 
 def _handle_rejection(core: Core, leader: Leader, peer: Progress, message: AppendResponse) -> None:
     """Back up to where the logs may agree, by whole terms (Raft paper, end of 5.3)."""
     refused = message.prev_index
-    if peer.pace is Pace.REPLICATE:
-        if refused <= peer.match:
-            return  # an old message: it is known by now that the logs agree there
-    elif refused != peer.next - 1:
+    if refused <= peer.match:
+        # An old message: it is known by now that the logs agree there. Or the follower's disk lost what it
+        # had acknowledged; then no probe helps, and answering each refusal with one would never end.
+        return
+    if peer.pace is Pace.SNAPSHOT or (peer.pace is Pace.PROBE and refused != peer.next - 1):
         return  # answers an earlier probe
+    if refused == core.log.base_index:
+        # It has nothing that could be continued: only a newer state helps (Raft paper, 7).
+        peer.become_snapshot()
+        core.snapshots.append((peer.id, core.log.base_index))
+        return
     agreement = core.log.agreement_at_most(message.hint_index, message.hint_term)
-    peer.become_probe(min(refused - 1, agreement) + 1)
+    peer.become_probe(max(min(refused - 1, agreement), core.log.base_index) + 1)
+    leader.dirty = True
+
+
+def handle_state_request(core: Core, message: StateRequest) -> None:
+    """Have the state sent to a follower that lost its own. Its log is whole, so appends go on meanwhile."""
+    if isinstance(core.state, Leader) and message.source in core.state.progress:
+        core.snapshots.append((message.source, message.index))
+
+
+def snapshot_ended(core: Core, leader: Leader, peer_id: NodeId, index: Index) -> None:
+    """Go on with a follower that was sent the state as of `index`; 0 when that failed."""
+    peer = leader.progress.get(peer_id)
+    if peer is None or peer.pace is not Pace.SNAPSHOT:
+        return
+    peer.become_probe(max(index, core.log.base_index) + 1)
     leader.dirty = True
 
 
@@ -285,6 +312,8 @@ def _notice_loss(leader: Leader, peer: Progress, verified: Index, sent: Index) -
 
     With reordering this may see a loss that is none; then some entries go twice, which is harmless.
     """
+    if peer.pace is Pace.SNAPSHOT:
+        return
     if peer.pace is Pace.PROBE:
         if not peer.probe_sent:
             return
@@ -339,6 +368,7 @@ def durable_moved(core: Core, leader: Leader) -> None:
 def peer_changed(leader: Leader, peer_id: NodeId) -> None:
     """Probe a follower whose connection broke or came back: what was in flight may be lost."""
     peer = leader.progress.get(peer_id)
-    if peer is not None:
+    # A state is sent over a connection of its own, whose end is told by `snapshot_ended`.
+    if peer is not None and peer.pace is not Pace.SNAPSHOT:
         peer.become_probe(peer.match + 1)
         leader.dirty = True

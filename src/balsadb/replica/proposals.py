@@ -167,6 +167,17 @@ class Proposals:
         if start != len(replies):
             raise InvariantError(f"payload {sequence} has {start} answers due and {len(replies)} replies")
 
+    def passed(self, last: int) -> Iterator[Request]:
+        """Take the payloads up to `last` off the window: they ran, and their replies are lost (rule P4).
+
+        Yields their open requests.
+        """
+        window = self._window
+        while window and window[0].sequence <= last:
+            payload = window.popleft()
+            self._window_bytes -= len(payload.data)
+            yield from [request for request in payload.requests if request.replies is None]
+
     def bury(self, term: Term) -> bool:
         """Note that an entry of `term` was applied: older payloads in the window are dead (rule P1).
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import msgspec
 
 from balsadb.errors import InvariantError, LocalFault
+from balsadb.kv.cut import Base, Bookkeeping, Cut
 from balsadb.kv.machine import StateMachine
+from balsadb.kv.places import cold_keys
 from balsadb.kv.reply import Refusal, Reply
+from balsadb.kv.store import Record
 from balsadb.raft.configuration import decode_configuration, encode_configuration
 from balsadb.raft.entry import Entry
 from balsadb.raft.messages import Message
 from balsadb.raft.node import Node, Role
 from balsadb.raft.ready import Fetch, WriteBatch
-from balsadb.raft.types import Configuration, EntryKind, NodeId
+from balsadb.raft.types import NOBODY, Configuration, EntryKind, Index, NodeId
+from balsadb.replica.disk import DiskPace
 from balsadb.replica.identity import bind_members, stranger
 from balsadb.replica.limits import ReplicaOptions
 from balsadb.replica.proposals import Proposals
@@ -34,6 +38,16 @@ READY_ROUNDS_MAX = 16
 """Rounds of Raft work in one turn; after that the event loop gets its share and the turn goes on later."""
 
 
+class Warm(msgspec.Struct, frozen=True):
+    """Keys that are needed in memory before something can run (rule R5)."""
+
+    keys: list[bytes]
+    base: Base
+    """Where to read them."""
+    forgotten: int
+    """See `DeltaStore.warm`."""
+
+
 class Effects(msgspec.Struct, gc=False):
     """What a turn wants done: the `Ready` of a whole server."""
 
@@ -45,6 +59,12 @@ class Effects(msgspec.Struct, gc=False):
     """Read back from the WAL, then call `Replica.fetched`."""
     finished: list[Request]
     """Answered requests, in the order answered."""
+    cuts: list[Cut]
+    """Write these to the state on disk, in order, then call `Replica.cut_written`."""
+    snapshots: list[NodeId]
+    """Send these followers the state on disk, then call `Replica.snapshot_ended`."""
+    warm: Warm | None
+    """Read these keys from the state on disk, then call `Replica.warmed`."""
     again: bool
     """True when there is more to do at once: run another turn after the event loop had its share."""
 
@@ -62,12 +82,14 @@ class Replica:
         store_id: bytes,
         client_address: str = "",
         fresh_cluster_id: bytes = b"",
+        log_bytes: int = 0,
     ) -> None:
         """Put a server together.
 
         `boot` counts the starts of a process on this data directory and was raised and synced before
         (rule P2). `store_id` and `client_address` are this node's own identity. `fresh_cluster_id` is 16
-        random bytes: the name of the cluster, should this node become its first leader (rule W5).
+        random bytes: the name of the cluster, should this node become its first leader (rule W5). `log_bytes`
+        is how much log there is that a durable cut could let go.
         """
         self.node = node
         self.machine = machine
@@ -89,6 +111,29 @@ class Replica:
         self._finished: list[Request] = []
         self._ripe: deque[Lane] = deque()
         """Lanes whose backlog may move on."""
+        self._handed: deque[Entry] = deque()
+        """Committed entries that are not applied yet, because a cut has to come first."""
+        self.snapshot_index = machine.applied_index
+        """Index of the newest durable cut: what a start begins with."""
+        self._logged_bytes = log_bytes
+        """Bytes of entries written to the log so far, that of the start included."""
+        self._released_bytes = 0
+        """The same when the newest cut was made that lets the log go."""
+        self._due: deque[Request] = deque()
+        """Reads that may be answered from the state as it is, in order, once their keys are in memory."""
+        self._warming: Warm | None = None
+        """Keys that are being read from the disk."""
+        self._warm_index = 0
+        """Entries up to here have had their keys read; what was forgotten again is read when it is needed."""
+        self._warm_reads = 0
+        """The same for so many of the reads in `_due`."""
+        self._disk = DiskPace(options)
+        self._release = False
+        """True when the next cut is to let the log go whatever its size."""
+        self._installing = False
+        """True while a state of another node takes the place of this one."""
+        self._sending: dict[NodeId, Index] = {}
+        """Followers that are being sent the state, and its index: the log behind it stays (rule C5)."""
         self._loaded_index = node.commit_index
         """Commit index found at start: until it is applied again, clients are told -LOADING."""
         self._heard_ms = 0
@@ -104,11 +149,16 @@ class Replica:
     @property
     def idle(self) -> bool:
         """Tell whether no request waits for an answer."""
-        return self._proposals.idle and self._reads.idle
+        return self._proposals.idle and self._reads.idle and not self._due
 
-    def submit(self, request: Request) -> None:
-        """Take a request. It comes back, answered, in `Effects.finished` of this or a later turn."""
+    def submit(self, request: Request, now_ms: int = 0) -> None:
+        """Take a request. It comes back, answered, in `Effects.finished` of this or a later turn.
+
+        `now_ms` is when it came, if that is later than the last turn. After a pause of the process the last
+        turn may be so long ago that the deadline of a request that has just come would be over.
+        """
         lane = request.lane
+        self.now_ms = max(self.now_ms, now_ms)
         request.deadline_ms = self.now_ms + self.options.request_timeout_ms
         # The bound of design section 4: refused before anything else knows it, so certainly not applied.
         refused = self.held_bytes > 0 and self.held_bytes + request.size > self.options.queued_bytes_max
@@ -137,7 +187,7 @@ class Replica:
         elif self.now_ms - self._heard_ms > self.options.stale_read_ms:
             self._refuse(request, UNHEARD)  # rule R4
         else:
-            self._run(request)
+            self._due.append(request)
 
     def _finish(self, request: Request, replies: list[Reply]) -> None:
         if request.replies is not None:
@@ -177,11 +227,74 @@ class Replica:
 
     def persisted(self, number: int) -> None:
         """Note that write `number` is on disk."""
+        self._disk.finished(self.now_ms)
         self.node.persisted(number)
 
     def fetched(self, fetch: Fetch, entries: tuple[Entry, ...]) -> None:
         """Take entries that were read back from the WAL."""
         self.node.fetched(fetch, entries)
+
+    def take_snapshot(self) -> None:
+        """Make a durable cut soon, and let the log before it go."""
+        self._release = True
+
+    def cut_written(self, cut: Cut, tail_first: Index) -> None:
+        """Note that the oldest cut is in the base; with `cut.release` it is durable.
+
+        `tail_first` is the first entry of the part of the log that is kept for slow followers.
+        """
+        self.machine.store.written(cut)
+        if cut.release:
+            self.snapshot_index = cut.index
+            self.node.compact(min([cut.index, tail_first - 1, *self._sending.values()]))
+
+    def sending(self, follower: NodeId, index: Index) -> None:
+        """Note that a follower is being sent the state as of `index`."""
+        self._sending[follower] = index
+
+    def snapshot_ended(self, follower: NodeId, index: Index) -> None:
+        """Note that a follower has the state as of `index`, or, with 0, that it could not be sent."""
+        self._sending.pop(follower, None)
+        self.node.snapshot_ended(follower, index)
+
+    def transfer(self, to: NodeId = NOBODY) -> NodeId:
+        """As leader, hand over to `to` or to the best follower; returns to whom, or `NOBODY`."""
+        return self.node.transfer_leadership(to)
+
+    def begin_install(self, index: Index) -> bool:
+        """Prepare for the state as of `index`: nothing is applied and no cut is made until `install`.
+
+        False: not now, because this node is as far by itself, leads, or still writes cuts.
+        """
+        if self._installing or self.machine.store.cuts or not self.node.begin_restore(index):
+            return False
+        self._installing = True
+        return True
+
+    def install(self, base: Base, bookkeeping: Bookkeeping) -> bool:
+        """Go on from a state of another node, which is durably in place here (rule C4).
+
+        False: ignored, because this node has got as far by itself.
+        """
+        state = bookkeeping
+        self._installing = False
+        configuration = self.node.configuration
+        if state.configuration:
+            configuration = decode_configuration(state.configuration)
+        if not self.node.restore(state.index, state.term, state.log_time_ms, configuration):
+            return False
+        self._handed.clear()
+        self._warming, self._warm_reads = None, 0
+        self.machine.restore(base, state)
+        self.snapshot_index = state.index
+        self._take_configuration(configuration)
+        # rule P4: payloads that ran elsewhere meanwhile have no replies here.
+        origin = self.machine.origins.get(self.node.id)
+        if origin is not None and origin.boot == self.boot:
+            for request in self._proposals.passed(origin.last):
+                self._refuse(request, UNKNOWN)
+        self._proposals.bury(state.term)
+        return True
 
     def peer_up(self, peer: NodeId) -> None:
         """Note that messages can reach `peer` again; what it may have missed is sent again (rule P3)."""
@@ -208,13 +321,24 @@ class Replica:
         for request in list(self._reads.tick(now_ms)):
             self._refuse(request, NOT_CONFIRMED if node.leader else NO_LEADER)
         self._bind_members()
+        if self._disk.slow(now_ms) and node.role is Role.LEADER:
+            self._leave_slow_disk()
+
+    def _leave_slow_disk(self) -> None:
+        """Hand over, if somebody else's disk is ahead of this one."""
+        ahead = {
+            peer: match for peer, match in self.node.matches().items() if match > self.node.durable_index
+        }
+        if ahead:
+            self.node.transfer_leadership(max(ahead, key=lambda peer: (ahead[peer], -peer)))
 
     def stop(self) -> list[Request]:
         """Answer everything that is open, because the node stops; returns the finished requests."""
         flying, waiting = self._proposals.everything()
         for request in flying:
             self._refuse(request, UNKNOWN)
-        for request in [*waiting, *self._reads.everything()]:
+        due = [request for request in self._due if request.replies is None]
+        for request in [*waiting, *self._reads.everything(), *due]:
             self._refuse(request, NOT_APPLIED)
         while self._ripe:
             lane = self._ripe.popleft()
@@ -245,36 +369,58 @@ class Replica:
         """
         self.now_ms, self.wall_ms = now_ms, wall_ms
         node, reads, proposals = self.node, self._reads, self._proposals
-        effects = Effects([], None, [], self._finished, False)
+        effects = Effects([], None, [], self._finished, [], [], None, False)
         for _ in range(READY_ROUNDS_MAX):
             self._move_backlogs()
             reads.flush(now_ms)
             proposals.flush(now_ms, disk_idle)
-            if not node.has_ready(disk_idle):
+            if self._handed:
+                self._apply(effects)
+            elif self._release:
+                self._freeze(effects.cuts)
+            if self._due:
+                self._answer_reads(effects)
+            take_committed = not (self._handed or self._installing or node.stateless)
+            if not node.has_ready(disk_idle, take_committed):
                 if not self._ripe:
                     break
                 continue
-            ready = node.ready(disk_idle)
+            ready = node.ready(disk_idle, take_committed)
             if ready.write is not None:
                 effects.write = ready.write
+                self._disk.began(now_ms)
+                self._logged_bytes += sum([len(entry.encoded) for entry in ready.write.entries])
                 disk_idle = False
             effects.messages += ready.messages
             effects.fetches += ready.fetches
+            for follower, least in ready.snapshots:
+                if self.snapshot_index >= least:
+                    effects.snapshots.append(follower)
+                else:
+                    self._release = True  # it will ask again
             if ready.dropped_reads:
                 reads.drop(ready.dropped_reads)
             if ready.reads:
                 reads.confirm(ready.reads)
             if ready.committed:
-                self._apply(ready.committed)
-            for request in reads.runnable(self.machine.applied_index):
-                self._run(request)
+                self._handed.extend(ready.committed)
+                self._apply(effects)
+            self._due.extend(reads.runnable(self.machine.applied_index))
+            if self._due:
+                self._answer_reads(effects)
         else:
             effects.again = True
         self._finished = []
         return effects
 
-    def _apply(self, entries: Iterable[Entry]) -> None:
-        for entry in entries:
+    def _apply(self, effects: Effects) -> None:
+        """Apply what was handed out, as far as cuts and keys that must be read first allow."""
+        handed, store = self._handed, self.machine.store
+        while handed and not self._installing and (not self._cut_due or self._freeze(effects.cuts)):
+            entry = handed[0]
+            if not store.complete and entry.index > self._warm_index and not self._warm_entries(effects):
+                break
+            handed.popleft()
             if entry.kind is EntryKind.COMMANDS:
                 self._apply_commands(entry)
             elif entry.kind is EntryKind.MEMBERSHIP:
@@ -283,6 +429,95 @@ class Replica:
                 self.machine.apply_empty(entry.index, entry.term, entry.time_ms)
             self._proposals.bury(entry.term)
         self.node.applied(self.machine.applied_index)
+
+    # ------------------------------------------------------------ keys on the disk
+
+    def _warm_entries(self, effects: Effects) -> bool:
+        """Have the keys read that the next entries need; tell whether the first may be applied."""
+        if self._warming is not None:
+            return False
+        keys: list[bytes] = []
+        for entry in self._handed:
+            if entry.kind is EntryKind.COMMANDS:
+                payload = entry.payload
+                keys += self.machine.cold_keys(payload, self._proposals.local_slots(payload))
+            if len(keys) > self.options.warm_keys_max:
+                break
+            self._warm_index = entry.index
+        # The first one may need more keys than are read at a time; the rest is read when it runs.
+        self._warm_index = max(self._warm_index, self._handed[0].index)
+        return self._warm(keys, effects)
+
+    def _answer_reads(self, effects: Effects) -> None:
+        """Answer the reads that are due, in their order, as far as their keys are in memory (rule P6)."""
+        due, store = self._due, self.machine.store
+        while due:
+            if not store.complete and not self._warm_reads and not self._warm_due(effects):
+                return
+            self._warm_reads = max(0, self._warm_reads - 1)
+            request = due.popleft()
+            if request.replies is None:
+                self._run(request)
+
+    def _warm_due(self, effects: Effects) -> bool:
+        if self._warming is not None:
+            return False
+        keys: list[bytes] = []
+        count = 0
+        for request in self._due:
+            keys += cold_keys(self.machine.store, request.commands)
+            count += 1
+            if len(keys) > self.options.warm_keys_max:
+                break
+        self._warm_reads = count
+        return self._warm(keys, effects)
+
+    def _warm(self, keys: list[bytes], effects: Effects) -> bool:
+        if not keys:
+            return True
+        store = self.machine.store
+        wanted = list(dict.fromkeys(keys))[: self.options.warm_keys_max]
+        self._warming = effects.warm = Warm(wanted, store.base, store.forgotten)
+        return False
+
+    def warmed(self, warm: Warm, records: Sequence[Record | None]) -> None:
+        """Take the records of keys that were wanted."""
+        if warm is self._warming:
+            self._warming = None
+            self.machine.store.warm(warm.keys, records, warm.forgotten)
+
+    @property
+    def _cut_due(self) -> bool:
+        """Tell whether the next entry must wait for a cut."""
+        store, options = self.machine.store, self.options
+        return (
+            self._release
+            or store.changed_keys >= options.cut_keys_max
+            or store.changed_bytes >= options.cut_bytes_max
+            or self._logged_bytes - self._released_bytes >= options.release_bytes
+        )
+
+    def _freeze(self, cuts: list[Cut]) -> bool:
+        """Make a cut of what is applied; False when it can't be made now.
+
+        An entry may be applied before the own disk has it. A cut waits for that: after a power loss the state
+        must not be ahead of the log (rule C3).
+        """
+        machine, options = self.machine, self.options
+        applied = machine.applied_index
+        if (
+            self._installing
+            or self.node.stateless
+            or applied > self.node.durable_index
+            or len(machine.store.cuts) >= options.cuts_max
+        ):
+            return False
+        due = self._release or self._logged_bytes - self._released_bytes >= options.release_bytes
+        cut = machine.freeze()
+        if due:
+            cut.release, self._release, self._released_bytes = True, False, self._logged_bytes
+        cuts.append(cut)
+        return True
 
     def _apply_commands(self, entry: Entry) -> None:
         payload = entry.payload
@@ -304,6 +539,9 @@ class Replica:
             configuration.removed,
             payload,
         )
+        self._take_configuration(configuration)
+
+    def _take_configuration(self, configuration: Configuration) -> None:
         self.configuration = configuration
         reason = stranger(configuration, self.node.id, self.identities[self.node.id][0])
         if reason is not None:

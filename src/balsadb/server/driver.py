@@ -9,14 +9,17 @@ payload, one write, one frame per peer and one write per client.
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import NoReturn, Protocol
 
-from balsadb.errors import BalsaError
+from balsadb.errors import BalsaError, ProtocolError
+from balsadb.kv.cut import Cut
+from balsadb.kv.store import Record
 from balsadb.raft.messages import Message
 from balsadb.raft.ready import Fetch
 from balsadb.raft.types import NodeId
-from balsadb.replica.replica import Replica
+from balsadb.replica.replica import Replica, Warm
 from balsadb.replica.request import Request
 from balsadb.server.clock import Clock
 from balsadb.server.disk import SyncThread
@@ -46,6 +49,12 @@ class Driver:
         self.on_finished: Callable[[Sequence[Request]], None] = _ignore
         self.on_turn_end: Callable[[], None] = _nothing
         self.on_configuration: Callable[[], None] = _nothing
+        self.on_cuts: Callable[[Sequence[Cut]], None] = _ignore
+        """Takes cuts to be written to the state."""
+        self.on_snapshot: Callable[[NodeId], None] = _ignore
+        """Is told of a follower that needs the state."""
+        self.on_collect: Callable[[], None] = _nothing
+        """Is called when files of the log may have become useless."""
         self.turns = 0
         self._wal = wal
         self._clock = clock
@@ -79,13 +88,15 @@ class Driver:
             self._loop.call_soon(self._turn)
 
     def receive(self, messages: Sequence[Message]) -> None:
-        """Take messages of another node."""
+        """Take messages of another node. Raises ProtocolError at a malformed one, which changed nothing."""
+        self.wake()
         try:
             for message in messages:
                 self.replica.step(message)
-        except BalsaError as error:
-            stop_process(str(error))
-        self.wake()
+        except ProtocolError:
+            raise  # the peer's bug or a broken network card; it costs that connection and not this node
+        except Exception as error:
+            _stop(error)
 
     # -------------------------------------------------------------------- time
 
@@ -117,9 +128,10 @@ class Driver:
             if effects.write is not None:
                 self._disk_idle = False
                 self._disk.submit(self._wal.plan(effects.write))
-        except BalsaError as error:
-            # A broken invariant or data that can't be trusted: never go on (design section 1, 6).
-            stop_process(str(error))
+        except Exception as error:
+            # A broken invariant or data that can't be trusted: never go on (design section 1, 6). No less
+            # when memory ran out in the middle of an entry, or a bug showed there (rule S4).
+            _stop(error)
         if effects.messages:
             self._send(effects.messages)
         for fetch in effects.fetches:
@@ -127,6 +139,12 @@ class Driver:
         if replica.configuration is not self._configuration:
             self._configuration = replica.configuration
             self.on_configuration()
+        if effects.cuts:
+            self.on_cuts(effects.cuts)
+        for follower in effects.snapshots:
+            self.on_snapshot(follower)
+        if effects.warm is not None:
+            self._warm(effects.warm)
         if effects.finished:
             self.on_finished(effects.finished)
         self.on_turn_end()
@@ -153,12 +171,14 @@ class Driver:
         try:
             self._wal.complete(write)
             self.replica.persisted(write.number)
-        except BalsaError as error:
-            stop_process(str(error))
+        except Exception as error:
+            _stop(error)
         self._disk_idle = True
         if not self._preparing and self._wal.prepare_due:
             self._preparing = True
             self._loop.run_in_executor(None, self._wal.prepare).add_done_callback(self._prepared)
+        if self._wal.collect_due:
+            self.on_collect()
         self.wake()
 
     def _prepared(self, done: asyncio.Future[None]) -> None:
@@ -167,6 +187,20 @@ class Driver:
             return
         if (error := done.exception()) is not None:
             stop_process(f"the next file of the write-ahead log can't be made: {error}")
+
+    def _warm(self, warm: Warm) -> None:
+        """Read keys from the disk while the loop goes on (rule R5)."""
+        future = self._loop.run_in_executor(None, warm.base.get_many, warm.keys)
+        future.add_done_callback(lambda done: self._warmed(warm, done))
+
+    def _warmed(self, warm: Warm, done: asyncio.Future[list[Record | None]]) -> None:
+        if self._stopped:
+            return
+        try:
+            self.replica.warmed(warm, done.result())
+        except Exception as error:
+            _stop(error)
+        self.wake()
 
     def _fetch(self, fetch: Fetch) -> None:
         future = self._loop.run_in_executor(None, self._wal.read, fetch.first, fetch.last, FETCH_BYTES_MAX)
@@ -177,12 +211,18 @@ class Driver:
             return
         try:
             self.replica.fetched(fetch, tuple(done.result()))
-        except (BalsaError, OSError) as error:
-            stop_process(str(error))
+        except Exception as error:
+            _stop(error)
         self.wake()
 
 
-def _ignore(_: Sequence[Request]) -> None:
+def _stop(error: Exception) -> NoReturn:
+    """Leave with a sentence; an error that nobody foresaw also shows where it came from."""
+    foreseen = isinstance(error, BalsaError)
+    stop_process(str(error) if foreseen else "".join(traceback.format_exception(error)).rstrip())
+
+
+def _ignore(_: object) -> None:
     """Stand in until a listener is there."""
 
 

@@ -22,24 +22,32 @@ from types import TracebackType
 from typing import Self
 
 from balsadb.address import parse_address
-from balsadb.errors import UsageError
+from balsadb.errors import DataError, UsageError
 from balsadb.kv.machine import StateMachine
+from balsadb.raft.configuration import decode_configuration
 from balsadb.raft.node import Node as RaftNode
-from balsadb.raft.node import Options
+from balsadb.raft.node import Options, Role
 from balsadb.raft.types import NOBODY, Configuration, Member, NodeId
 from balsadb.replica import Replica, ReplicaOptions
+from balsadb.server import descriptors
 from balsadb.server.admission import Admission
 from balsadb.server.clock import Clock
 from balsadb.server.commands.client_state import ClientState
 from balsadb.server.commands.view import NodeStatus
 from balsadb.server.config import ServeConfig
+from balsadb.server.cuts import CutWriter
 from balsadb.server.driver import TICK_SECONDS, Driver
 from balsadb.server.listener import Listener
-from balsadb.server.peers import Peers
+from balsadb.server.peers import STRANGERS_MAX, Peers
+from balsadb.server.snapshots import SnapshotReceiver, SnapshotSender
 from balsadb.storage.datadir import DataDirectory
 from balsadb.storage.files import OsFiles
-from balsadb.storage.wal import Wal, WalOptions
+from balsadb.storage.opening import open_log
+from balsadb.storage.state import StateDirectory, StateStore
+from balsadb.storage.wal import WalOptions
 
+HTTP_CONNECTIONS_MAX = 32
+"""HTTP connections at once; past it the oldest one is closed."""
 DRAIN_SECONDS_MAX = 2.0
 """How long a stopping node waits for requests that are under way."""
 
@@ -70,19 +78,33 @@ class Node:
         config = self.config
         loop = asyncio.get_running_loop()
         self._started_ms = self._clock.monotonic_ms()
+        others = 2 * len(config.cluster) + STRANGERS_MAX + HTTP_CONNECTIONS_MAX
+        clients_max = descriptors.clients_max(others)
         self._open_storage(stack)
         self.replica = self._make_replica()
         digest = hashlib.sha256(config.cluster_text.encode()).digest()[:16]
         self._admission = Admission(self.replica, self._directory, digest)
         self._driver = Driver(self.replica, self._wal, self._clock, loop)
         self._driver.on_configuration = self._admission.remember_cluster_id
-        self._listener = Listener(self._driver, self, self._clock)
-        others = {n: config.dial.get(n, a) for n, a in config.cluster.items() if n != config.id}
-        self._peers = Peers(self._driver, self._admission, {n: parse_address(a) for n, a in others.items()})
+        self._cuts = CutWriter(
+            self.replica, self._wal, self._store, config.snapshot_log_bytes // 2, loop, self._driver.wake
+        )
+        stack.push_async_callback(self._close_state)
+        self._driver.on_cuts = self._cuts.add
+        self._driver.on_collect = self._cuts.collect
+        self._listener = Listener(self._driver, self, self._clock, clients_max)
+        peers = {n: config.dial.get(n, a) for n, a in config.cluster.items() if n != config.id}
+        addresses = {n: parse_address(a) for n, a in peers.items()}
+        receiver = SnapshotReceiver(self._driver, self._cuts, self._states, self._files)
+        self._peers = Peers(self._driver, self._admission, addresses, receiver)
+        outgoing = f"{self._directory.group_path}/outgoing"
+        self._sender = SnapshotSender(self._driver, self._cuts, self._admission, addresses, outgoing)
+        self._driver.on_snapshot = self._sender.send
         self._driver.start()
         stack.push_async_callback(self._driver.stop)
         await _listening(self._peers.start, config.peer_listen, "--peer-listen")
         stack.push_async_callback(self._peers.stop)
+        stack.push_async_callback(self._sender.stop)
         await _listening(self._listener.start, config.listen, "--listen")
         stack.callback(self._listener.close)
         stack.push_async_callback(self._drain)
@@ -94,26 +116,55 @@ class Node:
 
     def _open_storage(self, stack: contextlib.AsyncExitStack) -> None:
         config = self.config
-        files = OsFiles()
+        files = self._files = OsFiles()
         self._directory = DataDirectory.open(config.data_dir, files, config.id, config.cluster_text)
         stack.callback(self._directory.close)
         segment_bytes = min(64 * 1024 * 1024, config.snapshot_log_bytes // 4)
-        self._wal, self._recovered = Wal.open(
-            files,
-            self._directory.wal_path,
-            self._directory.meta.store_id,
-            WalOptions(segment_bytes=segment_bytes),
-        )
+        self._states = StateDirectory(files, self._directory.state_path)
+        current = self._states.current()
+        self._states.clean()
+        self._store = StateStore(current.path)
+        self._state = self._store.bookkeeping
+        try:
+            self._wal, self._recovered = open_log(
+                files,
+                self._directory.wal_path,
+                self._directory.meta.store_id,
+                WalOptions(segment_bytes=segment_bytes),
+                self._state,
+                current.installed,
+            )
+            self._check_state()
+        except BaseException:
+            self._store.close()
+            raise
         stack.callback(self._wal.close)
 
+    def _check_state(self) -> None:
+        """Say when the state is lost; the others have it, if there are others (rule W5)."""
+        index = 0 if self._state is None else self._state.index
+        if index >= self._recovered.first_index - 1:
+            return
+        problem = f"the state ends at entry {index} and the log begins at {self._recovered.first_index}"
+        if len(self.config.cluster) == 1:
+            raise DataError(self._states.path, None, problem, "Put the state back: no other node has it")
+        sys.stderr.write(f"balsadb: {problem}; fetching the state from the other nodes\n")
+
+    async def _close_state(self) -> None:
+        await self._cuts.stop()
+        await asyncio.to_thread(self._cuts.store.close)  # it writes out what it has in memory
+
     def _make_replica(self) -> Replica:
-        config, meta = self.config, self._directory.meta
+        config, meta, state = self.config, self._directory.meta, self._state
         voters = tuple(sorted(config.cluster))
         members = tuple(Member(node, address) for node, address in sorted(config.cluster.items()))
+        initial = Configuration(voters=voters, members=members)
+        if state is not None and state.configuration:
+            initial = decode_configuration(state.configuration)
         tick_ms = TICK_SECONDS * 1000
         raft = RaftNode(
             config.id,
-            Configuration(voters=voters, members=members),
+            initial,
             self._recovered,
             Options(
                 election_ticks=max(1, round(config.election_timeout_ms / tick_ms)),
@@ -121,25 +172,29 @@ class Node:
             ),
             random.Random(secrets.randbits(64)),
             self._clock.wall_ms(),
+            applied=0 if state is None else state.index,
             boot=meta.boot,
         )
         return Replica(
             raft,
-            StateMachine(voters),
+            StateMachine(voters, self._store, state),
             meta.boot,
             ReplicaOptions(
-                request_timeout_ms=config.request_timeout_ms, resend_ms=config.election_timeout_ms
+                request_timeout_ms=config.request_timeout_ms,
+                resend_ms=config.election_timeout_ms,
+                release_bytes=config.snapshot_log_bytes // 2,
             ),
             store_id=meta.store_id,
             client_address=config.advertise,
             fresh_cluster_id=secrets.token_bytes(16),
+            log_bytes=max(0, self._wal.bytes - config.snapshot_log_bytes // 2),
         )
 
     async def _start_http(self, stack: contextlib.AsyncExitStack, address: str) -> None:
         from balsadb.server import http  # aiohttp takes 200 ms to import; only for those who want it
 
         host, port = parse_address(address)
-        runner = await http.start(http.create_app(self.unready), host, port)
+        runner = await http.start(http.create_app(self.unready), host, port, HTTP_CONNECTIONS_MAX)
         stack.push_async_callback(http.stop, runner)
 
     # -------------------------------------------------------------------- stop
@@ -153,6 +208,10 @@ class Node:
     async def _drain(self) -> None:
         self._listener.stop_accepting()
         deadline = self._clock.monotonic_ms() + int(DRAIN_SECONDS_MAX * 1000)
+        if self.replica.transfer() != NOBODY:
+            self._driver.wake()
+            while self.replica.node.role is Role.LEADER and self._clock.monotonic_ms() < deadline:  # noqa: ASYNC110
+                await asyncio.sleep(TICK_SECONDS)
         # Requests end in turns of the drive loop; nothing there signals the end of the last one.
         while not self.replica.idle and self._clock.monotonic_ms() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(TICK_SECONDS)
@@ -183,7 +242,8 @@ class Node:
             connected=self._peers.connected,
             loading=replica.loading,
             ready=self.unready() is None,
-            keys=len(machine),
+            snapshot_index=self.replica.snapshot_index,
+            keys=machine.store.keys_about,
             log_time_ms=machine.log_time_ms,
             alarms=machine.alarms,
             uptime_ms=self._clock.monotonic_ms() - self._started_ms,
@@ -195,6 +255,11 @@ class Node:
     def clients(self) -> Sequence[ClientState]:
         """Return the open client connections."""
         return self._listener.clients()
+
+    def take_snapshot(self) -> None:
+        """Make a durable cut soon."""
+        self.replica.take_snapshot()
+        self._driver.wake()
 
     def keys(self) -> Iterable[bytes]:
         """Iterate over the keys of the applied state."""
@@ -244,6 +309,7 @@ def run(config: ServeConfig) -> None:
         raise UsageError("BalsaDB does not run under python -O: its assertions are part of its safety")
     if os.name == "nt":
         raise UsageError("BalsaDB servers run on Linux and macOS; Windows has no way to sync a file range")
+    descriptors.raise_limit()
     try:
         import uvloop
 

@@ -74,6 +74,13 @@ class Network:
             if node in link:
                 messages.clear()
 
+    def passes(self, source: NodeId, target: NodeId) -> bool:
+        """Tell whether a stream from `source` to `target` gets through now, by chance too."""
+        link = (source, target)
+        if link in self._cut or link in self._clogged:
+            return False
+        return self.healthy or not self._plan.loss or self._rng.random() >= self._plan.loss
+
     # ----------------------------------------------------------------- sending
 
     def send(self, message: Message) -> None:

@@ -15,7 +15,11 @@ import google_crc32c
 from msgspec import structs
 
 from balsadb.errors import DataError, LocalFault
+from balsadb.kv.cut import Bookkeeping, Cut, decode_bookkeeping
 from balsadb.kv.machine import Outcome, StateMachine
+from balsadb.kv.memory import MemoryBase
+from balsadb.kv.store import Record
+from balsadb.raft.configuration import decode_configuration
 from balsadb.raft.entry import Entry
 from balsadb.raft.invariants import Observation, check_step, observe
 from balsadb.raft.messages import Message
@@ -24,8 +28,11 @@ from balsadb.raft.options import Recovered
 from balsadb.raft.ready import Fetch
 from balsadb.raft.types import Configuration, HardState, NodeId, Term
 from balsadb.replica import Replica, ReplicaOptions
+from balsadb.replica.replica import Warm
 from balsadb.sim.disk import Disk, Interrupted
+from balsadb.sim.state import SimulatedState
 from balsadb.storage.datadir import DataDirectory
+from balsadb.storage.opening import open_log
 from balsadb.storage.wal import Wal, WalOptions, WalWrite
 
 if TYPE_CHECKING:
@@ -40,6 +47,15 @@ FILE_OPERATIONS_MAX = 12
 PREPARE_US_MAX = 20_000
 """Time that it takes to fill the next segment with zeros."""
 FETCH_BYTES_MAX = 4_000
+WARM_US_MAX = 5_000
+"""Time that it takes to read keys from the disk."""
+CUT_US_MAX = 20_000
+"""Time that it takes to write a cut."""
+SEND_US_MAX = 500_000
+"""Time that it takes to send a state, or to find out that it can't be sent."""
+SEND_TIMEOUT_US = 3 * SEND_US_MAX
+"""A sending without an answer for so long has failed."""
+SWITCH_US_MAX = 20_000
 SLOW_SYNC_US_MAX = 2_000_000
 START_MS = 1_600_000_000_000
 """Wall clock at the start of a run."""
@@ -52,8 +68,15 @@ SMALL = Options(append_bytes_max=1, inflight_messages_max=4, inflight_bytes_max=
 class WatchedMachine(StateMachine):
     """A state machine that reports every entry before it applies it."""
 
-    def __init__(self, members: tuple[NodeId, ...], watch: Callable[[int, int, bytes], None]) -> None:
-        super().__init__(members)
+    def __init__(
+        self,
+        members: tuple[NodeId, ...],
+        base: MemoryBase,
+        bookkeeping: Bookkeeping | None,
+        cache_bytes_max: int,
+        watch: Callable[[int, int, bytes], None],
+    ) -> None:
+        super().__init__(members, base, bookkeeping, cache_bytes_max)
         self._watch = watch
 
     def apply_commands(
@@ -106,6 +129,14 @@ class Server:
         self._rng = rng
         self.disk = Disk(random.Random(rng.getrandbits(64)))
         self._segment_bytes = rng.choice((2_048, 8_192, 65_536))
+        self.state = SimulatedState(self.disk, random.Random(rng.getrandbits(64)))
+        self._cuts: list[Cut] = []
+        """Waiting to be written to the state; the first one is under way."""
+        self._sending: dict[NodeId, int] = {}
+        """By follower, the number of the sending that is under way."""
+        self._sendings = 0
+        self._tail_bytes = 0
+        """Bytes of the log that are kept for slow followers."""
         self._wal: Wal | None = None
         self._flying: WalWrite | None = None
         """What is on its way to the disk."""
@@ -138,6 +169,8 @@ class Server:
         self.starts += 1
         self.paused = self._awake = self._preparing = False
         self._flying = None
+        self._cuts.clear()
+        self._sending.clear()
         self._deferred.clear()
         disk.failing = 0.0 if world.healthy else world.plan.failing_disk
         if not world.healthy and self._rng.random() < world.plan.interrupted_starts:
@@ -162,20 +195,30 @@ class Server:
         options = WalOptions(
             segment_bytes=self._segment_bytes, tail_bytes_max=rng.choice((1, 1_000, 100_000))
         )
-        wal, recovered = Wal.open(self.disk, directory.wal_path, directory.meta.store_id, options)
+        self.state.reopen()
+        state = self.state.bookkeeping
+        wal, recovered = open_log(
+            self.disk, directory.wal_path, directory.meta.store_id, options, state, self.state.installed
+        )
         self._wal = wal
+        if state is not None:
+            world.log_checker.covered(self.id, state.index)
         entries: list[Entry] = []
-        while len(entries) < recovered.last_index:
-            entries += wal.read(len(entries) + 1, recovered.last_index, FETCH_BYTES_MAX)
+        while recovered.first_index + len(entries) <= recovered.last_index:
+            entries += wal.read(recovered.first_index + len(entries), recovered.last_index, FETCH_BYTES_MAX)
         world.log_checker.recovered(self.id, [_identity(entry) for entry in entries])
         return directory, recovered
 
     def _begin(self, boot: int, recovered: Recovered) -> None:
         world = self._world
         configuration: Configuration = world.configuration
+        state = self.state.bookkeeping
+        initial = configuration
+        if state is not None and state.configuration:
+            initial = decode_configuration(state.configuration)
         node = Node(
             self.id,
-            configuration,
+            initial,
             recovered,
             structs.replace(
                 SMALL if world.plan.small_caches else OPTIONS,
@@ -184,14 +227,16 @@ class Server:
             ),
             random.Random(self._rng.getrandbits(64)),
             self.wall_ms,
+            applied=0 if state is None else state.index,
             boot=boot,
         )
-        machine = WatchedMachine(configuration.voters, self._applied)
+        cache_bytes = self._rng.choice((0, 1_000, 1_000_000))
+        machine = WatchedMachine(configuration.voters, self.state.base, state, cache_bytes, self._applied)
         self.replica = Replica(
             node,
             machine,
             boot,
-            ReplicaOptions(payload_commands_max=3) if world.plan.small_caches else ReplicaOptions(),
+            self._draw_options(),
             store_id=b"store-%d" % self.id,
             fresh_cluster_id=b"cluster of the simulator",
         )
@@ -202,6 +247,20 @@ class Server:
         self._after(self._rng.randrange(TICK_US), self._tick)
         self.wake()
 
+    def _draw_options(self) -> ReplicaOptions:
+        plan, rng = self._world.plan, self._rng
+        options = ReplicaOptions(payload_commands_max=3) if plan.small_caches else ReplicaOptions()
+        self._tail_bytes = rng.choice((0, 500, 5_000))
+        if not plan.small_cuts:
+            return options
+        return structs.replace(
+            options,
+            cut_keys_max=rng.choice((1, 3, 100)),
+            cut_bytes_max=rng.choice((100, 2_000)),
+            cuts_max=rng.choice((1, 4)),
+            release_bytes=rng.choice((500, 2_000, 20_000)),
+        )
+
     def end(self, *, power_loss: bool) -> None:
         """End the process; with `power_loss` the machine forgets what it had not synced."""
         self._incarnation += 1
@@ -211,6 +270,7 @@ class Server:
             self._interrupt(self._wal)
         self._wal = None
         self.disk.process_ended()
+        self.state.process_ended()
         if power_loss:
             self.disk.power_loss()
         self._world.ended(self, was_up=was_up)
@@ -335,6 +395,16 @@ class Server:
             world.network.send(message)
         for fetch in effects.fetches:
             self._after(self._rng.randrange(1_000), self._fetch, fetch)
+        for follower in effects.snapshots:
+            self._send_state(follower)
+        if effects.warm is not None:
+            self._after(
+                self._rng.randrange(WARM_US_MAX), self._warmed, effects.warm, self._rng.random() < 0.5
+            )
+        if effects.cuts:
+            if not self._cuts:
+                self._after(self._rng.randrange(CUT_US_MAX), self._write_cut)
+            self._cuts += effects.cuts
         assert self._observation is not None
         self._observation = check_step(self._observation, replica.node)
         world.turned(self)
@@ -373,12 +443,124 @@ class Server:
         if wal.prepare_due and not self._preparing:
             self._preparing = True
             self._after(self._rng.randrange(PREPARE_US_MAX), self._prepare)
+        if wal.collect_due:
+            self._after(self._rng.randrange(PREPARE_US_MAX), self._collect)
         self.wake()
 
     def _prepare(self) -> None:
         assert self._wal is not None
         self._preparing = False
         self._guarded(self._wal.prepare)
+
+    def _collect(self) -> None:
+        assert self._wal is not None
+        self._guarded(self._wal.collect)
+
+    # ---------------------------------------------------------------- the state
+
+    def _write_cut(self) -> None:
+        assert self.replica is not None
+        assert self._wal is not None
+        cut, store = self._cuts.pop(0), self.replica.machine.store
+        while store.count(cut):
+            pass
+        batch = self.state.base.batch()
+        for _ in cut.build(batch):
+            pass
+        try:
+            self.state.write(batch)
+            if cut.release:
+                self.state.flush()
+                self._world.log_checker.covered(self.id, cut.index)
+        except LocalFault:
+            self.end(power_loss=False)
+            return
+        self.replica.cut_written(cut, self._wal.first_within(self._tail_bytes))
+        if self._cuts:
+            self._after(self._rng.randrange(CUT_US_MAX), self._write_cut)
+        self.wake()
+
+    def _warmed(self, warm: Warm, slow: bool) -> None:
+        """Read keys; a slow thread has read them and hands them over later."""
+        assert self.replica is not None
+        records = warm.base.get_many(warm.keys)
+        if slow:
+            self._after(self._rng.randrange(WARM_US_MAX), self._hand_over, warm, records)
+        else:
+            self._hand_over(warm, records)
+
+    def _hand_over(self, warm: Warm, records: list[Record | None]) -> None:
+        assert self.replica is not None
+        self.replica.warmed(warm, records)
+        self.wake()
+
+    def _send_state(self, follower: NodeId) -> None:
+        """Send a copy of the state; the network may fail, and either end may end."""
+        assert self.replica is not None
+        world, state = self._world, self.state.bookkeeping
+        assert state is not None
+        if follower in self._sending:
+            return
+        self.replica.sending(follower, state.index)
+        copy, index, process = self.state.base.copy(), state.index, self._incarnation
+
+        def arrive() -> None:
+            if world.network.passes(self.id, follower):
+                world.servers[follower].receive_state(copy, answer)
+            else:
+                answer(0)
+
+        def answer(arrived: int) -> None:
+            if arrived and not world.network.passes(follower, self.id):
+                arrived = 0
+            delay = self._rng.randrange(SEND_US_MAX)
+            world.scheduler.after(delay, self._call, process, self._sent, (follower, arrived, sending))
+
+        self._sendings += 1
+        sending = self._sendings
+        self._sending[follower] = sending
+        world.note(f"send state {self.id}->{follower} {index}")
+        world.scheduler.after(self._rng.randrange(SEND_US_MAX), arrive)
+        world.scheduler.after(SEND_TIMEOUT_US, self._call, process, self._sent, (follower, 0, sending))
+
+    def _sent(self, follower: NodeId, index: int, sending: int) -> None:
+        """Note the end of a sending, unless it has ended before."""
+        assert self.replica is not None
+        if self._sending.get(follower) == sending:
+            del self._sending[follower]
+            self.replica.snapshot_ended(follower, index)
+            self.wake()
+
+    def receive_state(self, base: MemoryBase, answer: Callable[[int], None]) -> None:
+        """Take a copy of another server's state; `answer` gets its index, or 0 when it was not taken."""
+        if not self.up:
+            answer(0)
+            return
+        assert self.replica is not None
+        state = decode_bookkeeping(base.data)
+        if not self.replica.begin_install(state.index):
+            answer(state.index if self.replica.machine.applied_index >= state.index else 0)
+            return
+        self._after(self._rng.randrange(SWITCH_US_MAX), self._switch, base, state, answer)
+
+    def _switch(self, base: MemoryBase, state: Bookkeeping, answer: Callable[[int], None]) -> None:
+        try:
+            self.state.install(base, state.index)
+        except LocalFault:
+            self.end(power_loss=False)
+            return
+        self._world.log_checker.covered(self.id, state.index)
+        self._after(self._rng.randrange(SWITCH_US_MAX), self._install, state, answer)
+
+    def _install(self, state: Bookkeeping, answer: Callable[[int], None]) -> None:
+        assert self.replica is not None
+        self._world.note(f"install {self.id} {state.index}")
+        self.state.reopen()
+        installed = self.replica.install(self.state.base, state)
+        assert installed
+        self._observation = observe(self.replica.node)
+        answer(state.index)
+        self.wake()
 
     def _fetch(self, fetch: Fetch) -> None:
         assert self.replica is not None

@@ -35,7 +35,10 @@ class DataDirectory:
     def __init__(self, path: str, files: Files, lock: Lock) -> None:
         """Stand for a directory that is locked; `open` reads what is in it."""
         self.path = path
-        self.wal_path = f"{path}/group-0/wal"
+        self.group_path = f"{path}/group-0"
+        """Everything of the one Raft group."""
+        self.wal_path = f"{self.group_path}/wal"
+        self.state_path = f"{self.group_path}/state"
         self.meta: Meta
         """As on disk."""
         self._files = files

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 
 import msgspec
@@ -114,13 +114,32 @@ class LogIndex:
             return Extent(run.path, first, offsets[low:fits].tolist(), lengths[low:fits].tolist())
 
     def tail_first(self, bytes_max: int) -> Index:
-        """Return the first index of the longest suffix whose entries take at most `bytes_max` bytes."""
-        index = self._next
+        """Return the first index of the longest suffix that takes at most `bytes_max` bytes in its files."""
         with self._lock:
             for run in reversed(self._runs):
-                for length in reversed(run.lengths):
-                    bytes_max -= length
-                    if bytes_max < 0:
-                        return index
-                    index -= 1
-        return index
+                if not run.offsets:
+                    continue
+                end = run.offsets[-1] + run.lengths[-1]
+                if end - run.offsets[0] > bytes_max:
+                    return run.first + bisect_left(run.offsets, end - bytes_max)
+                bytes_max -= end - run.offsets[0]
+            return self.first_index
+
+    @property
+    def bytes(self) -> int:
+        """Bytes from the first to the last entry of each file, together."""
+        with self._lock:
+            return sum(
+                run.offsets[-1] + run.lengths[-1] - run.offsets[0] for run in self._runs if run.offsets
+            )
+
+    def drop_before(self, first: Index) -> list[str]:
+        """Forget the oldest segments, which end before `first`; returns their files, oldest first."""
+        with self._lock:
+            runs = self._runs
+            count = 0
+            while count < len(runs) - 1 and runs[count].first + len(runs[count].offsets) <= first:
+                count += 1
+            gone = [run.path for run in runs[:count]]
+            del runs[:count]
+            return gone

@@ -258,7 +258,9 @@ class Replay:
             self._terms, self._memberships = [], []
             index.reset(mark.index + 1)
             self._floating = False
-        self._terms = [(mark.index, mark.term), *(run for run in self._terms if run[0] > mark.index)]
+        # Where the segment with the marked entry is gone, the entries behind it began a run of their own.
+        behind = [run for run in self._terms if run[0] > mark.index]
+        self._terms = [(mark.index, mark.term), *behind[behind[:1] == [(mark.index + 1, mark.term)] :]]
         self._memberships = [entry for entry in self._memberships if entry.index > mark.index]
         self.mark = mark
 

@@ -4,11 +4,11 @@ One write is under way at a time (rule W3):
 
     event loop       write = wal.plan(batch)                      wal.complete(write)
     sync thread                              wal.execute(write)
-    any worker             wal.read(...)           wal.prepare()          wal.read(...)
+    any worker             wal.read(...)           wal.prepare()          wal.collect()
 
-`plan` and `complete` touch memory only, `execute` touches files only. `read` and `prepare` may run in worker
-threads at any time, beside all others. After a failed write or sync the object refuses everything: what is on
-disk is in doubt then, and only a recovery in a new process can tell (rule W4).
+`plan` and `complete` touch memory only, `execute` touches files only. `read`, `prepare` and `collect` may run
+in worker threads at any time, beside all others. After a failed write or sync the object refuses everything:
+what is on disk is in doubt then, and only a recovery in a new process can tell (rule W4).
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import msgspec
 from balsadb.errors import DataError, InvariantError, ProtocolError, StorageError
 from balsadb.raft.entry import Entry, decode_entry
 from balsadb.raft.options import Recovered
-from balsadb.raft.ready import WriteBatch
-from balsadb.raft.types import HardState, Index
+from balsadb.raft.ready import LogStart, WriteBatch
+from balsadb.raft.types import HardState, Index, Term
 from balsadb.storage import records, segments
 from balsadb.storage.files import File, Files
 from balsadb.storage.index import LogIndex
@@ -71,6 +71,8 @@ class WalWrite(msgspec.Struct):
     hard_state: HardState
     """In force after this write."""
     new_segment: NewSegment | None
+    start: LogStart | None
+    """Where the log begins after this write, if that changes."""
 
 
 class Wal:
@@ -81,6 +83,7 @@ class Wal:
         if not SECTOR_BYTES < options.segment_bytes <= SEGMENT_BYTES_MAX:
             raise ValueError(f"segment_bytes {options.segment_bytes} is not in 513..{SEGMENT_BYTES_MAX}")
         self._files = files
+        self._directory = directory
         self._store_id = store_id
         self._options = options
         self._segment_bytes = records.sectors(options.segment_bytes)
@@ -99,6 +102,8 @@ class Wal:
         self._mark = CompactionMark()
         self._flying: WalWrite | None = None
         self._failure: str | None = None
+        self._obsolete: list[str] = []
+        """Files of segments before the log's start, oldest first."""
 
     # ------------------------------------------------------------------------------- start and stop
 
@@ -112,7 +117,7 @@ class Wal:
         """
         wal = cls(files, directory, store_id, options)
         try:
-            return wal, wal._recover(directory)
+            return wal, wal._recover()
         except BaseException:
             wal.close()
             raise
@@ -125,8 +130,8 @@ class Wal:
             self._file.close()
             self._file = None
 
-    def _recover(self, directory: str) -> Recovered:
-        files = self._files
+    def _recover(self) -> Recovered:
+        files, directory = self._files, self._directory
         files.make_directories(directory)
         names = _segment_names(files, directory)
         replay = Replay(self._store_id, self._index)
@@ -155,7 +160,17 @@ class Wal:
             return Recovered()
         self._sequence, self._batch, self._end = names[-1].sequence, replay.batch, replay.end
         self._hard_state, self._mark = recovered.hard_state, replay.mark
+        self._obsolete = self._index.drop_before(self._mark.index + 1)
         return msgspec.structs.replace(recovered, tail=self._read_tail())
+
+    def restart(self, index: Index, term: Term) -> Recovered:
+        """Drop the whole log, durably; it begins behind an installed state (rule C4). Only at a start."""
+        state = in_force(self._hard_state, term)
+        state = HardState(state.term, state.vote, index)
+        write = self.plan(WriteBatch(0, (), state, LogStart(index, term, False)))
+        self.execute(write)
+        self.complete(write)
+        return Recovered(state, index + 1, index, ((index, term),))
 
     def _make_certain(self, file: File, data: bytes, replay: Replay) -> None:
         """Make what recovery found durable: everything it returns counts as such.
@@ -204,6 +219,12 @@ class Wal:
             )
         if state is not None:
             buffers.append(self._codec.hard_state(state))  # rule W2: after the entries
+        if (start := batch.start) is not None:
+            if entries or start.index < self._mark.index:
+                raise InvariantError(
+                    f"write {batch.number} has entries, or moves {self._mark} back to {start}"
+                )
+            buffers.append(self._codec.compaction(CompactionMark(start.index, start.term), keep=start.keep))
         buffers, length = self._codec.batch(self._batch + 1, buffers)
         new_segment = None
         offset = self._end
@@ -219,6 +240,7 @@ class Wal:
             entry_lengths=lengths,
             hard_state=state or in_force(self._hard_state, entries[-1].term if entries else 0),
             new_segment=new_segment,
+            start=batch.start,
         )
         return self._flying
 
@@ -273,6 +295,38 @@ class Wal:
             lengths = write.entry_lengths
             offsets = accumulate(lengths[:-1], initial=write.offset + BATCH_HEADER_BYTES)
             self._index.extend(write.first_index, offsets, lengths)
+        if (start := write.start) is not None:
+            self._mark = CompactionMark(start.index, start.term)
+            if not start.keep:
+                self._index.reset(start.index + 1)
+            self._obsolete += self._index.drop_before(start.index + 1)
+
+    # ------------------------------------------------------------------------------- old segments
+
+    @property
+    def collect_due(self) -> bool:
+        """Tell whether `collect` should be called now."""
+        return bool(self._obsolete) and self._failure is None
+
+    def collect(self) -> None:
+        """Remove the files of segments before the log's start. In a worker thread. Raises StorageError.
+
+        The newest segment names the start, the vote and the term in its header or behind it (rule W2), so
+        nothing that counts lies in them. Oldest first, each durably: a crash in between leaves no gap.
+        """
+        while self._obsolete:
+            self._files.remove(self._obsolete[0])
+            self._files.sync_directory(self._directory)
+            self._obsolete.pop(0)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that the log takes in its files."""
+        return self._index.bytes
+
+    def first_within(self, bytes_max: int) -> Index:
+        """Return the first index of the longest suffix of the log that takes at most `bytes_max` bytes."""
+        return self._index.tail_first(bytes_max)
 
     # ------------------------------------------------------------------------------- segments ahead of need
 

@@ -25,6 +25,7 @@ from balsadb.errors import InvariantError, ProtocolError
 from balsadb.raft.messages import Message
 from balsadb.raft.types import NodeId
 from balsadb.wire.handshake import PROTOCOL_VERSION, Greeting, Hello, Refused, Welcome
+from balsadb.wire.transfer import Transfer
 
 __all__ = [
     "FRAME_BYTES_MAX",
@@ -38,6 +39,7 @@ __all__ = [
     "Welcome",
     "encode_handshake",
     "encode_messages",
+    "encode_transfer",
 ]
 
 GREETING_BYTES_MAX = 4 * 1024
@@ -51,19 +53,22 @@ _LENGTH_CHECKSUM = struct.Struct("<II")
 _GROUP_TYPE = struct.Struct("<HB")
 _BODY_OFFSET = _LENGTH_CHECKSUM.size + _GROUP_TYPE.size
 _TYPE_MESSAGES = 1
+_TYPE_TRANSFER = 5
 _GREETING_TYPES: dict[type[Greeting], int] = {Hello: 2, Welcome: 3, Refused: 4}
 _GREETING_DECODERS: dict[int, msgspec.msgpack.Decoder[Greeting]] = {
     number: msgspec.msgpack.Decoder(greeting) for greeting, number in _GREETING_TYPES.items()
 }
 _REASON_CHARACTERS_MAX = 500
 
-_Frame: TypeAlias = Greeting | tuple[Message, ...]
+_Frame: TypeAlias = Greeting | tuple[Message, ...] | Transfer
 """What a frame says."""
 
 _encode_body = msgspec.msgpack.Encoder().encode
 _message_decoder: msgspec.msgpack.Decoder[tuple[Message, ...]] = msgspec.msgpack.Decoder(
     Annotated[tuple[Message, ...], Meta(max_length=MESSAGES_MAX)]
 )
+
+_transfer_decoder: msgspec.msgpack.Decoder[Transfer] = msgspec.msgpack.Decoder(Transfer)
 
 
 def _encode_frame(group: int, frame_type: int, body: bytes) -> bytes:
@@ -93,6 +98,11 @@ def encode_messages(messages: Sequence[Message], group: int = 0) -> bytes:
     return encode_messages(messages[:half], group) + encode_messages(messages[half:], group)
 
 
+def encode_transfer(frame: Transfer, group: int = 0) -> bytes:
+    """Encode a step of a transfer of the state as one frame."""
+    return _encode_frame(group, _TYPE_TRANSFER, _encode_body(frame))
+
+
 class FrameDecoder:
     """The receiving side of one connection.
 
@@ -102,7 +112,17 @@ class FrameDecoder:
     must then be closed.
     """
 
-    __slots__ = ("_greeted", "_group", "_handshake", "_held", "_need", "_source", "_target", "misaddressed")
+    __slots__ = (
+        "_greeted",
+        "_group",
+        "_handshake",
+        "_held",
+        "_need",
+        "_source",
+        "_target",
+        "_type",
+        "misaddressed",
+    )
 
     def __init__(self, handshake: bool = True, group: int = 0) -> None:
         self._group = group
@@ -110,6 +130,8 @@ class FrameDecoder:
         """True until `expect`: only a greeting may come."""
         self._greeted = False
         """True when the greeting has come."""
+        self._type = _TYPE_MESSAGES
+        """Type of the frames that are taken after the greeting."""
         self._source: NodeId | None = None
         """Whose messages are taken; None: everybody's (without handshake, until `expect`)."""
         self._target: NodeId | None = None
@@ -127,12 +149,17 @@ class FrameDecoder:
         self._source, self._target = source, target
         self._handshake = False
 
+    def expect_transfer(self) -> None:
+        """Take the frames of a transfer from now on."""
+        self._handshake = False
+        self._type = _TYPE_TRANSFER
+
     @property
     def buffered_bytes(self) -> int:
         """Bytes held of an unfinished frame."""
         return len(self._held)
 
-    def feed(self, data: bytes) -> list[Greeting | tuple[Message, ...]]:
+    def feed(self, data: bytes) -> list[Greeting | tuple[Message, ...] | Transfer]:
         """Take a piece of input; return a greeting, or the messages of each frame that it completes."""
         frames: list[_Frame] = []
         position = 0
@@ -190,7 +217,7 @@ class FrameDecoder:
             raise ProtocolError(f"a peer frame is for group {group}")
         return self._decode(frame_type, body)
 
-    def _decode(self, frame_type: int, body: bytes) -> Greeting | tuple[Message, ...]:
+    def _decode(self, frame_type: int, body: bytes) -> _Frame:
         try:
             if self._handshake:
                 decoder = _GREETING_DECODERS.get(frame_type)
@@ -198,8 +225,10 @@ class FrameDecoder:
                     raise ProtocolError(f"a peer begins with a frame of type {frame_type}, not with a hello")
                 self._greeted = True
                 return decoder.decode(body)
-            if frame_type != _TYPE_MESSAGES:
+            if frame_type != self._type:
                 raise ProtocolError(f"a peer sends a frame of type {frame_type} among its messages")
+            if frame_type == _TYPE_TRANSFER:
+                return _transfer_decoder.decode(body)
             messages = _message_decoder.decode(body)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise ProtocolError(f"a peer frame can't be decoded: {error}") from None

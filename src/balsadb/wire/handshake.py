@@ -17,6 +17,11 @@ PROTOCOL_VERSION = 1
 """Version of the frames and of the Raft messages in them. Raised by any change that a node of the former
 version would misunderstand."""
 
+MESSAGES = 0
+"""Purpose of a connection that carries Raft messages."""
+STATE = 1
+"""Purpose of a connection over which one state is sent (`transfer.py`)."""
+
 NodeNumber: TypeAlias = Annotated[int, Meta(ge=1, le=NUMBER_MAX)]
 Counter: TypeAlias = Annotated[int, Meta(ge=0, le=NUMBER_MAX)]
 Identity: TypeAlias = Annotated[bytes, Meta(max_length=64)]
@@ -45,6 +50,8 @@ class Hello(msgspec.Struct, frozen=True, array_like=True):
     """host:port that its clients are told."""
     admitted: bool
     """True once the dialler may vote (rule W5)."""
+    purpose: Counter = 0
+    """What the connection is for: `MESSAGES` or `STATE`."""
 
 
 class Welcome(msgspec.Struct, frozen=True, array_like=True):

@@ -33,6 +33,8 @@ class LogChecker:
         """Checksum of every entry that was ever written to a disk, by index and term."""
         self._on_disk: dict[NodeId, dict[Index, Term]] = {}
         """What each server has synced: our own book, kept apart from the code under test."""
+        self._covered: dict[NodeId, Index] = {}
+        """Index up to which each server's state on disk includes the log."""
         self._in_doubt: dict[NodeId, Index] = {}
         """First entry of the write that a server's end has interrupted."""
 
@@ -74,13 +76,18 @@ class LogChecker:
         """
         found = {index: term for index, term, _ in entries}
         doubt = self._in_doubt.pop(node, None)
+        covered = self._covered.get(node, 0)
         for index, term in self._on_disk.get(node, {}).items():
-            if (doubt is None or index < doubt) and found.get(index) != term:
+            if covered < index and (doubt is None or index < doubt) and found.get(index) != term:
                 raise SafetyViolation(
                     "durability", f"server {node} had synced entry {index} of term {term}, and it is gone"
                 )
         self._on_disk[node] = {}
         self.synced(node, entries)
+
+    def covered(self, node: NodeId, index: Index) -> None:
+        """Note that a server's state on disk includes everything up to `index`."""
+        self._covered[node] = max(index, self._covered.get(node, 0))
 
     def in_doubt(self, node: NodeId, first: Index) -> None:
         """Note that a server ended while a write with entries from `first` on (0: none) was under way."""
@@ -103,7 +110,11 @@ class LogChecker:
         """Note that a client was told about the effects of an entry (or of a state that includes it)."""
         term = self._applied[index][0]
         for half in (configuration.voters, configuration.outgoing):
-            holders = [node for node in half if self._on_disk.get(node, {}).get(index) == term]
+            holders = [
+                node
+                for node in half
+                if self._covered.get(node, 0) >= index or self._on_disk.get(node, {}).get(index) == term
+            ]
             if half and len(holders) * 2 <= len(half):
                 raise SafetyViolation(
                     "durability",

@@ -1,0 +1,166 @@
+"""Cuts: the state machine's changes between two moments of the log, on their way to the disk.
+
+A cut holds every key that changed since the cut before it, and the bookkeeping as of its own index. It is
+written as one batch, so what is on disk is always the state right after some entry, whole (rule C1): an entry
+is never half there, and is never applied twice.
+
+A cut is built in slices, so that nobody waits for the sorting of thousands of keys:
+
+    count     how many of the keys that were set blindly had been there before
+    sort      runs of a slice each, and then one sort that only has to merge them
+    encode    keys and records into the batch
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from typing import Final, Protocol
+
+import msgspec
+
+from balsadb.errors import LocalFault
+from balsadb.kv.store import Record
+
+STATE_VERSION: Final = 1
+"""Version of everything in a cut. Another one stops the node with a sentence."""
+SLICE_KEYS: Final = 1_024
+"""Keys that one slice of the work handles: well below a millisecond."""
+
+_REVISION: Final = struct.Struct("<QI")
+
+
+class Bookkeeping(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """All replicated state besides the keys, as of `index` (rule C2)."""
+
+    version: int
+    index: int
+    """Applied index; the keys of the same cut are those right after this entry."""
+    term: int
+    """Term of that entry."""
+    log_time_ms: int
+    """Log time there: a node that leads after an install must not stamp less."""
+    members: tuple[int, ...]
+    """Voters and learners in force, sorted."""
+    configuration: bytes
+    """The configuration in force as its entry carried it; empty before the first MEMBERSHIP entry."""
+    origins: tuple[tuple[int, int, int], ...]
+    """(node, boot, last sequence), by node (rule P2)."""
+    digests: tuple[tuple[int, bytes], ...]
+    """(index, hex digest) of the digests that can still be asked for, ascending (rule S8)."""
+    keys: int = 0
+    """Number of keys."""
+
+
+_DECODER: Final = msgspec.msgpack.Decoder(Bookkeeping)
+
+
+def decode_bookkeeping(data: bytes) -> Bookkeeping:
+    """Return what `encode_bookkeeping` encoded. Raises LocalFault for anything else."""
+    try:
+        found = _DECODER.decode(data)
+    except msgspec.MsgspecError as error:
+        raise LocalFault(f"the state's bookkeeping can't be read: {error}") from error
+    if found.version != STATE_VERSION:
+        raise LocalFault(
+            f"the state on disk has version {found.version} and this BalsaDB reads version {STATE_VERSION}. "
+            "Start the BalsaDB that wrote it."
+        )
+    return found
+
+
+def encode_bookkeeping(bookkeeping: Bookkeeping) -> bytes:
+    """Return the bookkeeping as it stands in a cut."""
+    return msgspec.msgpack.encode(bookkeeping)
+
+
+def encode_record(record: Record) -> bytes:
+    """Return a record as it stands in a cut: revision, then value."""
+    return _REVISION.pack(record[1], record[2]) + record[0]
+
+
+def decode_record(data: bytes) -> Record:
+    """Return the record of `encode_record`. Raises LocalFault when it is too short."""
+    if len(data) < _REVISION.size:
+        raise LocalFault(f"a record of {len(data)} bytes has no revision")
+    index, position = _REVISION.unpack_from(data)
+    return data[_REVISION.size :], index, position
+
+
+class Batch(Protocol):
+    """One atomic write that is being put together, keys in ascending order."""
+
+    def put(self, key: bytes, record: bytes) -> None:
+        """Set a key to an encoded record."""
+
+    def remove(self, key: bytes) -> None:
+        """Take a key away, present or not."""
+
+    def bookkeeping(self, data: bytes) -> None:
+        """Replace the bookkeeping."""
+
+
+class Base(Protocol):
+    """What cuts are written to: the keys as of the newest written cut. Raises LocalFault when it fails."""
+
+    def get(self, key: bytes, /) -> Record | None:
+        """Return the record of a key, or None."""
+
+    def get_many(self, keys: Sequence[bytes]) -> list[Record | None]:
+        """Return the records of keys, in their order. May be called from a worker thread."""
+
+    def count_present(self, keys: Sequence[bytes]) -> int:
+        """Return how many of the keys are there."""
+
+    def sorted_items(self) -> Iterator[tuple[bytes, Record]]:
+        """Yield all records in the order of their keys' bytes."""
+
+
+class Cut:
+    """Everything that changed since the cut before, frozen."""
+
+    __slots__ = ("blind", "bookkeeping", "changes", "release", "size")
+
+    def __init__(
+        self, bookkeeping: Bookkeeping, changes: dict[bytes, Record | None], blind: set[bytes], size: int
+    ) -> None:
+        self.bookkeeping = bookkeeping
+        """As of the cut's index. Its number of keys is certain once `blind` is empty."""
+        self.changes = changes
+        """The new record of every changed key; None for one that was removed. Never changed any more."""
+        self.blind = blind
+        """Keys that were set and counted as new without a look whether they were there."""
+        self.size = size
+        """Bytes of keys and values that were written; an overwritten value counts, too."""
+        self.release = False
+        """True when the log waits to be shortened: make this cut durable at once."""
+
+    @property
+    def index(self) -> int:
+        """Applied index of the state that this cut completes."""
+        return self.bookkeeping.index
+
+    def build(self, batch: Batch) -> Iterator[None]:
+        """Fill a batch, slice by slice; all keys must be counted before (`DeltaStore.count`)."""
+        changes = self.changes
+        keys: list[bytes] = []
+        slice_: list[bytes] = []
+        for key in changes:
+            slice_.append(key)
+            if len(slice_) == SLICE_KEYS:
+                slice_.sort()
+                keys += slice_
+                slice_ = []
+                yield
+        slice_.sort()
+        keys += slice_
+        keys.sort()  # merges the sorted runs
+        for start in range(0, len(keys), SLICE_KEYS):
+            yield
+            for key in keys[start : start + SLICE_KEYS]:
+                record = changes[key]
+                if record is None:
+                    batch.remove(key)
+                else:
+                    batch.put(key, encode_record(record))
+        batch.bookkeeping(encode_bookkeeping(self.bookkeeping))

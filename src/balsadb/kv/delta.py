@@ -1,0 +1,245 @@
+"""Keys in memory in front of keys on disk.
+
+    changes     of entries applied since the newest cut          -> freeze -> a cut
+    cuts        frozen, being written, oldest first              -> written -> cached
+    cached      what the newest written cuts changed, and what was read, as long as memory allows
+    base        everything as of the newest written cut, on disk
+
+A key is looked up in one dict that holds all of the first three; only a key that is not there is read from
+the base, once. So the keys in use are answered without leaving Python, however many others there are.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Final
+
+import msgspec
+
+from balsadb.errors import InvariantError
+from balsadb.kv.cut import SLICE_KEYS, Base, Bookkeeping, Cut
+from balsadb.kv.store import Record
+
+READ_GENERATION_BYTES: Final = 1 << 20
+"""Records that were read from the base are forgotten in groups of about this size."""
+RECORD_MEMORY_BYTES: Final = 200
+"""What a record in memory takes besides the bytes of key and value."""
+
+
+class _Resident(dict[bytes, Record | None]):
+    """Records in memory; a missing one is fetched. None stands for a key that is not there."""
+
+    __slots__ = ("fetch",)
+
+    fetch: Callable[[bytes], Record | None]
+
+    def __missing__(self, key: bytes) -> Record | None:
+        return self.fetch(key)
+
+
+class DeltaStore:
+    """All keys, with what changed since the newest written cut in memory."""
+
+    def __init__(self, base: Base, keys: int, cache_bytes_max: int) -> None:
+        """Begin with `keys` keys on disk. `cache_bytes_max` bounds what is kept in memory without need."""
+        self._cache_bytes_max = cache_bytes_max
+        self._resident = _Resident()
+        # The dict's own method, because a Python method around it would cost as much as all the rest.
+        self.get: Callable[[bytes], Record | None] = self._resident.__getitem__
+        self.restore(base, keys)
+
+    def restore(self, base: Base, keys: int) -> None:
+        """Begin anew on another base; what was not written to the old one is gone (rule C4)."""
+        self.base = base
+        self._count = keys
+        self.complete = keys == 0
+        """True while every key is in memory: then one that is not there does not exist."""
+        self.forgotten = 0
+        """Groups of records that were forgotten so far."""
+        self._resident.clear()
+        self._resident.fetch = self._fetch
+        self._changes: dict[bytes, Record | None] = {}
+        self._blind: set[bytes] = set()
+        self.changed_bytes = 0
+        """Bytes of keys and values written since the newest cut."""
+        self.cuts: deque[Cut] = deque()
+        """Frozen and not yet written, oldest first."""
+        self._cached: deque[tuple[dict[bytes, Record | None], int]] = deque()
+        """Groups of records that are also in the base, with their bytes; the oldest goes first."""
+        self._cached_bytes = 0
+        self._read: dict[bytes, Record | None] = {}
+        self._read_bytes = 0
+
+    # ---------------------------------------------------------------- records
+
+    def put(self, key: bytes, record: Record) -> None:
+        """Set the record of a key."""
+        resident = self._resident
+        if key not in resident:
+            if not self.complete:
+                # No look at the disk for what is overwritten anyway: the cut will count.
+                self._blind.add(key)
+            self._count += 1
+        elif resident[key] is None:
+            self._count += 1
+        resident[key] = self._changes[key] = record
+        self.changed_bytes += len(key) + len(record[0])
+
+    def remove(self, key: bytes) -> None:
+        """Take a key away that is present."""
+        self._resident[key] = self._changes[key] = None
+        self._count -= 1
+        self.changed_bytes += len(key)
+
+    @property
+    def changed_keys(self) -> int:
+        """Number of keys changed since the newest cut."""
+        return len(self._changes)
+
+    @property
+    def keys_about(self) -> int:
+        """Number of keys, where those that were set blindly and not counted yet count as new."""
+        return self._count
+
+    def __len__(self) -> int:
+        """Return the number of keys. Looks at the disk for keys that were set blindly."""
+        for cut in self.cuts:
+            while self.count(cut):
+                pass
+        if self._blind:
+            self._count -= self.base.count_present(sorted(self._blind))
+            self._blind.clear()
+        return self._count
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield all keys in their order."""
+        return (key for key, _ in self.sorted_items())
+
+    def sorted_items(self) -> Iterator[tuple[bytes, Record]]:
+        """Yield all records in the order of their keys' bytes. Nothing may change meanwhile."""
+        changed: dict[bytes, Record | None] = {}
+        for cut in self.cuts:
+            changed.update(cut.changes)
+        changed.update(self._changes)
+        return _merged(self.base.sorted_items(), iter(sorted(changed.items())))
+
+    # ------------------------------------------------------------ from the base
+
+    def is_resident(self, key: bytes) -> bool:
+        """Tell whether the record of a key, or that it is absent, is known without a look at the base."""
+        return self.complete or key in self._resident
+
+    def warm(self, keys: Sequence[bytes], records: Sequence[Record | None], forgotten: int) -> None:
+        """Take records that were read from the base (rule R5), when `forgotten` groups had been forgotten.
+
+        A key may have got a new record, been written and forgotten since; then what was read is too old.
+        """
+        if forgotten != self.forgotten:
+            return
+        for key, record in zip(keys, records, strict=True):
+            if key not in self._resident:
+                self._remember(key, record)
+        self._rotate()
+
+    def _fetch(self, key: bytes) -> Record | None:
+        record = None if self.complete else self.base.get(key)
+        self._remember(key, record)
+        self._rotate()
+        return record
+
+    def _remember(self, key: bytes, record: Record | None) -> None:
+        self._resident[key] = self._read[key] = record
+        self._read_bytes += len(key) + (0 if record is None else len(record[0])) + RECORD_MEMORY_BYTES
+
+    def _rotate(self) -> None:
+        if self._read_bytes >= READ_GENERATION_BYTES:
+            group, size = self._read, self._read_bytes
+            self._read, self._read_bytes = {}, 0
+            self._keep(group, size)
+
+    # ------------------------------------------------------------------- cuts
+
+    def freeze(self, bookkeeping: Bookkeeping) -> Cut:
+        """Take all changes since the newest cut into a new one."""
+        cut = Cut(
+            msgspec.structs.replace(bookkeeping, keys=self._count),
+            self._changes,
+            self._blind,
+            self.changed_bytes,
+        )
+        self._changes, self._blind, self.changed_bytes = {}, set(), 0
+        self.cuts.append(cut)
+        return cut
+
+    def count(self, cut: Cut) -> bool:
+        """Count some keys of a cut that were set blindly; tell whether there are more.
+
+        Every cut before it must be counted, and none of its own may be written: the base has to be older.
+        """
+        some = sorted(islice(cut.blind, SLICE_KEYS))
+        if not some:
+            return False
+        present = self.base.count_present(some)
+        cut.blind.difference_update(some)
+        self._count -= present
+        later = False
+        for other in self.cuts:
+            later = later or other is cut
+            if later:
+                keys = other.bookkeeping.keys - present
+                other.bookkeeping = msgspec.structs.replace(other.bookkeeping, keys=keys)
+        return bool(cut.blind)
+
+    def written(self, cut: Cut) -> None:
+        """Note that the base has the oldest cut."""
+        if not self.cuts or self.cuts[0] is not cut:
+            raise InvariantError(f"the cut at {cut.index} is written and is not the oldest")
+        self.cuts.popleft()
+        self._keep(cut.changes, cut.size + len(cut.changes) * RECORD_MEMORY_BYTES)
+
+    def _keep(self, group: dict[bytes, Record | None], size: int) -> None:
+        """Keep a group that is also in the base in memory, and forget the oldest ones for it."""
+        self._cached.append((group, size))
+        self._cached_bytes += size
+        while self._cached_bytes > self._cache_bytes_max:
+            oldest, size = self._cached.popleft()
+            self._cached_bytes -= size
+            self._forget(oldest)
+
+    def _forget(self, group: dict[bytes, Record | None]) -> None:
+        resident, changes, cuts = self._resident, self._changes, self.cuts
+        self.complete = False
+        self.forgotten += 1
+        for key, record in group.items():
+            # A newer record stays: its own group will take it away.
+            if resident.get(key, _MISSING) is record and key not in changes:
+                if any(key in cut.changes for cut in cuts):
+                    continue
+                del resident[key]
+
+
+_MISSING: Final = object()
+
+
+def _merged(
+    base: Iterable[tuple[bytes, Record]], changed: Iterator[tuple[bytes, Record | None]]
+) -> Iterator[tuple[bytes, Record]]:
+    """Merge changes into records, both in the order of keys."""
+    change = next(changed, None)
+    for key, record in base:
+        while change is not None and change[0] < key:
+            if change[1] is not None:
+                yield change[0], change[1]
+            change = next(changed, None)
+        if change is not None and change[0] == key:
+            if change[1] is not None:
+                yield key, change[1]
+            change = next(changed, None)
+        else:
+            yield key, record
+    while change is not None:
+        if change[1] is not None:
+            yield change[0], change[1]
+        change = next(changed, None)

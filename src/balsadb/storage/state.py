@@ -1,0 +1,268 @@
+"""The state on disk: RocksDB, written one cut at a time.
+
+    group-0/state/CURRENT     name of the directory in use, and the index at which it was installed (0: it was
+                              not); replaced in one step (rule C4)
+    group-0/state/<name>/     a RocksDB
+
+RocksDB's own log is off: the Raft log is its log. So after a crash it holds the newest cut that was flushed,
+whole, and the entries behind it are applied again from the Raft log (rule C1).
+
+Keys on disk begin with a byte that says what they are, in an order that range scans can use:
+
+    m       the bookkeeping
+    d<key>  a record: revision and value
+
+RocksDB works on its own files, not through `Files`; a simulated node has `sim.state` in its place.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, TypeVar
+
+from rocksdict import (
+    AccessType,
+    BlockBasedOptions,
+    Cache,
+    Checkpoint,
+    DBCompressionType,
+    Options,
+    Rdict,
+    WriteBatch,
+    WriteOptions,
+)
+
+from balsadb.errors import DataError, StorageError
+from balsadb.kv.cut import Bookkeeping, decode_bookkeeping, decode_record
+from balsadb.kv.store import Record
+from balsadb.raft.types import Index
+from balsadb.storage.files import Files
+
+POINTER = "CURRENT"
+POINTER_BYTES_MAX = 64
+BLOCK_CACHE_BYTES = 32 * 1024 * 1024
+"""RocksDB's memory for blocks of its files; besides it our own cache holds records."""
+MEMTABLE_BYTES = 32 * 1024 * 1024
+"""Cuts collect in memory up to this before RocksDB writes them out by itself; at most two at a time."""
+STATE_FILES_MAX = 256
+"""Files that RocksDB keeps open."""
+BLOOM_BITS = 10
+"""Bits a key of the filters that save reading for absent keys; one in a hundred slips through."""
+
+_BOOKKEEPING = b"m"
+_DATA = b"d"
+_DATA_END = b"e"
+REPAIR = "Remove the directory {}/state; the node then fetches the state from the others"
+"""Remedy for damage confined to the state: the log is intact, so the node remembers its votes."""
+
+_T = TypeVar("_T")
+
+
+class StateBatch:
+    """A cut on its way into RocksDB."""
+
+    __slots__ = ("batch",)
+
+    def __init__(self) -> None:
+        self.batch = WriteBatch(raw_mode=True)
+
+    def put(self, key: bytes, record: bytes) -> None:
+        """Set a key to an encoded record."""
+        self.batch.put(_DATA + key, record)
+
+    def remove(self, key: bytes) -> None:
+        """Take a key away, present or not."""
+        self.batch.delete(_DATA + key)
+
+    def bookkeeping(self, data: bytes) -> None:
+        """Replace the bookkeeping."""
+        self.batch.put(_BOOKKEEPING, data)
+
+
+class StateStore:
+    """An open state directory. Reads on the event loop, everything else in worker threads."""
+
+    def __init__(self, path: str, *, read_only: bool = False) -> None:
+        """Open the RocksDB at `path`, making it when there is none. Raises DataError when it is damaged.
+
+        With `read_only` no byte in the directory changes, and it must be there.
+        """
+        self.path = path
+        access = AccessType.read_only() if read_only else AccessType.read_write()
+        self._database = self._trusted(lambda: Rdict(path, _options(), access_type=access))
+        self._write_options = _write_options()
+
+    @property
+    def bookkeeping(self) -> Bookkeeping | None:
+        """The bookkeeping of the newest cut; None when there was none."""
+        data = self._trusted(lambda: self._database.get(_BOOKKEEPING))
+        return None if data is None else decode_bookkeeping(data)
+
+    # ------------------------------------------------------------------ reads
+
+    def get(self, key: bytes, /) -> Record | None:
+        """Return the record of a key, or None."""
+        data = self._trusted(lambda: self._database.get(_DATA + key))
+        return None if data is None else decode_record(data)
+
+    def get_many(self, keys: Sequence[bytes]) -> list[Record | None]:
+        """Return the records of keys, in their order. In a worker thread: it lets others run (rule R5)."""
+        return [None if data is None else decode_record(data) for data in self._find(keys)]
+
+    def count_present(self, keys: Sequence[bytes]) -> int:
+        """Return how many of the keys are there."""
+        return len(keys) - self._find(keys).count(None)
+
+    def _find(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        found: list[bytes | None] | None
+        found = self._trusted(lambda: self._database.get([_DATA + key for key in keys]))
+        return found or []
+
+    def sorted_items(self) -> Iterator[tuple[bytes, Record]]:
+        """Yield all records in the order of their keys' bytes, as of the beginning."""
+        cursor = self._trusted(self._database.iter)
+        cursor.seek(_DATA)
+        while cursor.valid():
+            key = cursor.key()
+            if key >= _DATA_END:
+                break
+            yield key[len(_DATA) :], decode_record(cursor.value())
+            cursor.next()
+        self._trusted(cursor.status)  # a damaged block ends the loop as if there were no more
+
+    # ------------------------------------------------------------------- cuts
+
+    def batch(self) -> StateBatch:
+        """Begin a cut."""
+        return StateBatch()
+
+    def write(self, batch: StateBatch) -> bool:
+        """Let a cut happen, in memory for now. False: RocksDB is behind with its work; try again later."""
+        try:
+            self._database.write(batch.batch, self._write_options)
+        except Exception as error:
+            if "stall" in str(error):
+                return False
+            raise StorageError(f"{self.path}: the state could not be written: {error}") from error
+        return True
+
+    def flush(self) -> None:
+        """Make all cuts written so far durable. Blocks for as long as the disk takes."""
+        try:
+            self._database.flush(True)
+        except Exception as error:
+            raise StorageError(f"{self.path}: the state could not be written: {error}") from error
+
+    def checkpoint(self, path: str) -> None:
+        """Make a copy of the state by hard links, with all cuts written so far, at a new directory."""
+        try:
+            Checkpoint(self._database).create_checkpoint(path)
+        except Exception as error:
+            raise StorageError(f"{path}: no copy of the state could be made: {error}") from error
+
+    def close(self) -> None:
+        """Close; RocksDB writes out what it has in memory. In a worker thread: it waits for its own."""
+        self._database.close()
+
+    def size(self) -> int:
+        """Return the bytes that RocksDB's files take."""
+        return sum(int(file["size"]) for file in self._database.live_files())
+
+    def _trusted(self, read: Callable[[], _T]) -> _T:
+        """Read, and turn a failure into the sentence that an operator needs."""
+        try:
+            return read()
+        except Exception as error:
+            text = str(error)
+            if "lock" in text.lower() and "Corruption" not in text:
+                raise StorageError(f"{self.path}: the state is in use: {text}") from error
+            group = os.path.dirname(os.path.dirname(self.path))
+            raise DataError(self.path, None, f"the state is damaged: {text}", REPAIR.format(group)) from error
+
+
+def _options() -> Options:
+    options = Options(raw_mode=True)
+    options.create_if_missing(True)
+    options.set_paranoid_checks(True)
+    options.set_write_buffer_size(MEMTABLE_BYTES)
+    options.set_max_write_buffer_number(3)
+    options.set_max_background_jobs(2)
+    options.set_compression_type(DBCompressionType.lz4())
+    options.set_level_compaction_dynamic_level_bytes(True)
+    options.set_keep_log_file_num(2)
+    options.set_max_open_files(STATE_FILES_MAX)
+    options.set_stats_dump_period_sec(0)
+    table = BlockBasedOptions()
+    table.set_bloom_filter(BLOOM_BITS, False)
+    table.set_block_cache(Cache(BLOCK_CACHE_BYTES))
+    table.set_cache_index_and_filter_blocks(True)
+    table.set_pin_l0_filter_and_index_blocks_in_cache(True)
+    options.set_block_based_table_factory(table)
+    return options
+
+
+def _write_options() -> WriteOptions:
+    options = WriteOptions()
+    # A stalled write would hold the GIL and with it the whole process. (The stubs take both for methods.)
+    for name in ("disable_wal", "no_slowdown"):
+        setattr(options, name, True)
+    return options
+
+
+class Current(NamedTuple):
+    """The state in use."""
+
+    path: str
+    installed: Index
+    """Its index when it was received from another node; 0 when it grew here."""
+
+
+class StateDirectory:
+    """Which of the state directories counts, and how another one takes its place."""
+
+    def __init__(self, files: Files, path: str) -> None:
+        self.path = path
+        self._files = files
+
+    def current(self) -> Current:
+        """Return which state is in use, making the pointer for a first one when there is none."""
+        files, pointer = self._files, f"{self.path}/{POINTER}"
+        files.make_directories(self.path)
+        if not files.exists(pointer):
+            self.switch("1", 0)
+        file = files.open(pointer)
+        try:
+            words = file.read(min(file.size, POINTER_BYTES_MAX), 0).split()
+        finally:
+            file.close()
+        if len(words) != 2 or not all(word.isdigit() for word in words):
+            group = os.path.dirname(self.path)
+            raise DataError(pointer, 0, "this does not name a state", REPAIR.format(group))
+        return Current(f"{self.path}/{words[0].decode()}", int(words[1]))
+
+    def fresh(self) -> str:
+        """Return a path for a new state, next to the one in use."""
+        names = [int(name) for name in self._files.list(self.path) if name.isdigit()]
+        return f"{self.path}/{max(names, default=0) + 1}"
+
+    def switch(self, name: str, installed: Index) -> None:
+        """Let another state count from now on, durably (rule C4)."""
+        files, pointer = self._files, f"{self.path}/{POINTER}"
+        temporary = pointer + ".tmp"
+        file = files.open(temporary, create=True)
+        try:
+            file.write([b"%s %d\n" % (name.encode(), installed)], 0)
+            file.sync()
+        finally:
+            file.close()
+        files.rename(temporary, pointer)
+        files.sync_directory(self.path)
+
+    def clean(self) -> None:
+        """Remove the states that don't count any more, or never did."""
+        current = os.path.basename(self.current().path)
+        for name in self._files.list(self.path):
+            if name.isdigit() and name != current:
+                shutil.rmtree(f"{self.path}/{name}", ignore_errors=True)
