@@ -1,4 +1,8 @@
-"""A TCP proxy for one link between two servers, which tests can cut like a cable."""
+"""TCP proxies for the links between servers, which tests can cut like cables.
+
+A server sends over the connection that it dialled and receives over the one that the other dialled, so a
+proxy carries one direction of a link: what the dialler sends.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,9 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Iterator
+
+from balsadb.address import parse_address
+from balsadb.testing import LocalCluster
 
 CHUNK_BYTES = 65_536
 
@@ -19,6 +26,7 @@ class LinkProxy:
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
         self.port = 0
 
     async def start(self) -> None:
@@ -31,24 +39,35 @@ class LinkProxy:
             self._server.close()
 
     def cut(self) -> None:
-        """Hold back what is sent from now on, in both directions, as a pulled cable does."""
+        """Hold back what is sent from now on, ends of connections too, as a pulled cable does."""
         self._network.call(self._flowing.clear)
 
     def heal(self) -> None:
         """Let everything through again."""
         self._network.call(self._flowing.set)
 
+    def reset(self) -> None:
+        """Break every connection; what was under way is lost, as behind a firewall that restarts."""
+        self._network.call(self._abort)
+
+    def _abort(self) -> None:
+        for writer in self._writers:
+            writer.transport.abort()
+
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        ends = {writer}
+        self._writers.add(writer)
         try:
             await self._flowing.wait()
             there_reader, there_writer = await asyncio.open_connection(*self._target)
-        except OSError:
-            writer.close()
-            return
-        try:
+            ends.add(there_writer)
+            self._writers.add(there_writer)
             await asyncio.gather(self._pump(reader, there_writer), self._pump(there_reader, writer))
+        except (OSError, asyncio.CancelledError):
+            pass  # nobody listens there, or the network closes; asyncio has nothing to add to either
         finally:
-            for end in (writer, there_writer):
+            self._writers -= ends
+            for end in ends:
                 end.close()
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -57,6 +76,8 @@ class LinkProxy:
                 await self._flowing.wait()
                 writer.write(chunk)
                 await writer.drain()
+        # That an end has closed travels over the same cable.
+        await self._flowing.wait()
         writer.close()
 
 
@@ -106,3 +127,22 @@ def proxies() -> Iterator[ProxyNetwork]:
         yield network
     finally:
         network.close()
+
+
+Links = dict[tuple[int, int], LinkProxy]
+"""`links[a, b]` carries what node a sends to node b."""
+
+
+@contextlib.contextmanager
+def cluster_behind_proxies(nodes: int, **options) -> Iterator[tuple[LocalCluster, Links]]:
+    """Start a cluster, made with `options`, whose every one-way link runs through a proxy."""
+    cluster = LocalCluster(nodes=nodes, **options)
+    with proxies() as network:
+        links: Links = {}
+        for a in cluster.nodes:
+            for b, node in cluster.nodes.items():
+                if a != b:
+                    links[a, b] = network.link(parse_address(node.peer_address))
+                    cluster.dial[a][b] = f"127.0.0.1:{links[a, b].port}"
+        with cluster:
+            yield cluster, links
