@@ -173,7 +173,8 @@ class Peers:
     def send(self, target: NodeId, messages: list[Message]) -> None:
         """Send messages in one frame, or drop them when the peer is away or slow (rule B1)."""
         link = self._links.get(target)
-        if link is None or link.get_write_buffer_size() > OUTBOX_BYTES_MAX:
+        # A link stays in the table for a moment after it broke, and writing to it then raises.
+        if link is None or link.is_closing() or link.get_write_buffer_size() > OUTBOX_BYTES_MAX:
             self.dropped_messages += len(messages)
             return
         link.write(encode_messages(messages, GROUP))
