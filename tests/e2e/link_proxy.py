@@ -26,7 +26,10 @@ class LinkProxy:
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._server: asyncio.Server | None = None
-        self._writers: set[asyncio.StreamWriter] = set()
+        self._near: set[asyncio.StreamWriter] = set()
+        """Ends of connections towards those who dialled."""
+        self._far: set[asyncio.StreamWriter] = set()
+        """Ends of connections towards the target."""
         self.port = 0
 
     async def start(self) -> None:
@@ -48,27 +51,29 @@ class LinkProxy:
 
     def reset(self) -> None:
         """Break every connection; what was under way is lost, as behind a firewall that restarts."""
-        self._network.call(self._abort)
+        self._network.call(lambda: _abort(self._near | self._far))
 
-    def _abort(self) -> None:
-        for writer in self._writers:
-            writer.transport.abort()
+    def cut_and_tell_target(self) -> None:
+        """Cut the link so that the target sees its connections end, and the dialler sees nothing."""
+        self.cut()
+        self._network.call(lambda: _abort(self._far))
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        ends = {writer}
-        self._writers.add(writer)
+        self._near.add(writer)
+        there_writer = None
         try:
             await self._flowing.wait()
             there_reader, there_writer = await asyncio.open_connection(*self._target)
-            ends.add(there_writer)
-            self._writers.add(there_writer)
+            self._far.add(there_writer)
             await asyncio.gather(self._pump(reader, there_writer), self._pump(there_reader, writer))
         except (OSError, asyncio.CancelledError):
             pass  # nobody listens there, or the network closes; asyncio has nothing to add to either
         finally:
-            self._writers -= ends
-            for end in ends:
-                end.close()
+            self._near.discard(writer)
+            writer.close()
+            if there_writer is not None:
+                self._far.discard(there_writer)
+                there_writer.close()
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
@@ -79,6 +84,11 @@ class LinkProxy:
         # That an end has closed travels over the same cable.
         await self._flowing.wait()
         writer.close()
+
+
+def _abort(writers: set[asyncio.StreamWriter]) -> None:
+    for writer in writers:
+        writer.transport.abort()
 
 
 class ProxyNetwork:

@@ -65,6 +65,9 @@ class Nemesis:
         self._began = time.monotonic()
         self._killed: set[int] = set()
         self._cut: set[tuple[int, int]] = set()
+        self._pauses: list[tuple[int, float, float]] = []
+        """(node, beginning, end) of every pause that is over."""
+        self._paused_at: dict[int, float] = {}
         self._hold_seconds = 0.0
         self._faults = list(FAULTS.values() if faults is None else faults)
         self._deck: list[Fault] = []
@@ -219,6 +222,7 @@ class Nemesis:
         self._hold_seconds = max(self._hold_seconds, seconds)
         self._note(f"pause {nodes}, for {seconds:.2f} s")
         for node in nodes:
+            self._paused_at[node] = time.monotonic()
             self.cluster.pause(node)
 
     def _pull(self, what: str, links: Iterable[tuple[int, int]]) -> None:
@@ -227,6 +231,15 @@ class Nemesis:
         self._cut |= set(links)
         for link in links:
             self.links[link].cut()
+
+    def _depose(self, nodes: Iterable[int]) -> None:
+        """Isolate nodes so that the others know at once, and elect while a leader still trusts itself."""
+        nodes = set(nodes)
+        self._isolate(nodes)
+        self._note("and let the others see the connections end")
+        for a, b in sorted(self.links):
+            if a in nodes and b not in nodes:
+                self.links[a, b].cut_and_tell_target()
 
     def _isolate(self, nodes: Iterable[int]) -> None:
         nodes = set(nodes)
@@ -278,6 +291,7 @@ class Nemesis:
             if node.paused:
                 self._note(f"resume {node.id}")
                 self.cluster.resume(node.id)
+                self._pauses.append((node.id, self._paused_at[node.id], time.monotonic()))
 
     def _start_all(self) -> None:
         for node in self._rng.sample(sorted(self._killed), len(self._killed)):
@@ -313,6 +327,25 @@ class Nemesis:
         check_ledger(history, only_appended, overwritten=False)
         check_ledger(history, {k: v for k, v in final.items() if k not in only_appended}, overwritten=True)
         self._compare_digests()
+        self._check_silences()
+        self._check_logs()
+
+    def _check_silences(self) -> None:
+        """Check that every node that ran has answered in time, be it with a refusal."""
+        for silence in self.load.silences:
+            paused = any(
+                node == silence.node and began < silence.given_up and ended > silence.called
+                for node, began, ended in self._pauses
+            )
+            at = silence.called - self._began
+            assert paused, f"node {silence.node} ran and never answered a call of {at:.3f}"
+
+    def _check_logs(self) -> None:
+        """Check that no node met an exception that nobody had thought of."""
+        for node in self.cluster.nodes.values():
+            log = node.log_path.read_text(errors="replace")
+            at = log.find("Traceback")
+            assert at < 0, f"the log of node {node.id} has a traceback:\n{log[max(0, at - 500) : at + 2000]}"
 
     def _compare_digests(self) -> None:
         first, *others = [Connection(node.client_address) for node in self.cluster.nodes.values()]
@@ -338,6 +371,7 @@ FAULTS: dict[str, Fault] = {
     "pause some": lambda n: n._pause(n._some(len(n.cluster.nodes))),
     "isolate one": lambda n: n._isolate(n._any()),
     "isolate the leader": lambda n: n._isolate(n._leader()),
+    "depose the leader": lambda n: n._depose(n._leader()),
     "split": lambda n: n._isolate(n._some(len(n.cluster.nodes) - 1)),
     "deafen one": lambda n: n._deafen(n._any()),
     "deafen the leader": lambda n: n._deafen(n._leader()),

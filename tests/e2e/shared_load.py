@@ -25,8 +25,8 @@ BACK_OFF_SECONDS = 0.03
 """Pause after a failure."""
 MOVE_SHARE = 0.04
 """Share of operations before which a client goes to another node, without need."""
-CLIENT_TIMEOUT_SECONDS = 3.0
-"""Longer than a server takes to answer what it can't do: only the silent are given up."""
+CLIENT_TIMEOUT_SECONDS = 4.0
+"""Far longer than a server takes to answer what it can't do: only the silent are given up."""
 DEFINITE = ("CLUSTERDOWN", "TRYAGAIN", "LOADING")
 """First words of refusals that promise that nothing happened."""
 
@@ -45,6 +45,14 @@ class Attempt(NamedTuple):
     called: float
     node: int
     succeeded: bool
+
+
+class Silence(NamedTuple):
+    """A call that a node did not answer, although its connection stayed open."""
+
+    node: int
+    called: float
+    given_up: float
 
 
 class Keys:
@@ -77,6 +85,7 @@ class Client(threading.Thread):
         self.appended_only: set[bytes] = set()
         self.surprises: list[str] = []
         """Answers that no healthy or unhealthy cluster may give."""
+        self.silences: list[Silence] = []
         self.under_way: float | None = None
         """When the present operation was called; None between operations."""
         self._addresses = addresses
@@ -116,7 +125,9 @@ class Client(threading.Thread):
             value = b"%d.%d," % (self.number, next(self._serial))
         try:
             reply = self._connection.call(COMMANDS[action], key, *([value] if value else []))
-        except OSError:
+        except OSError as error:
+            if isinstance(error, TimeoutError):
+                self.silences.append(Silence(self._node, called, time.monotonic()))
             self._leave()
             self._note(action, key, value, None, called, None)
             return False
@@ -216,6 +227,11 @@ class SharedLoad:
     def appended_only(self) -> set[bytes]:
         """Keys that nobody puts or deletes."""
         return set[bytes]().union(*(client.appended_only for client in self.clients))
+
+    @property
+    def silences(self) -> list[Silence]:
+        """Calls that were given up."""
+        return [silence for client in self.clients for silence in client.silences]
 
     @property
     def surprises(self) -> list[str]:
