@@ -134,15 +134,13 @@ class Core:
         self.log.compact(index)
         self.disk.start_at(LogStart(index, term, True))
 
-    def restore(self, index: Index, term: Term, time_ms: Millis, configuration: Configuration) -> bool:
-        """Go on from an installed state (rule C4); False: it is not newer than what is applied here.
+    def restore(self, index: Index, term: Term, time_ms: Millis, configuration: Configuration) -> None:
+        """Go on from an installed state, which is newer than what is applied here (rule C4).
 
         When the log has the state's last entry, its entries stay (Raft paper, figure 13). Otherwise all go:
         they don't continue the state, and up to it nothing is lost.
         """
         log = self.log
-        if index <= log.applied_index:
-            return False
         if log.term_at(index) == term:
             if index > log.commit_index:
                 self.commit_to(index)
@@ -157,7 +155,6 @@ class Core:
         self.handed_index = index
         self.apply_fetch, self.apply_fetched = None, ()
         self.installing = False
-        return True
 
     def adopt_configuration(self) -> None:
         """Act by the configuration that is now in force."""
