@@ -150,6 +150,25 @@ def test_what_lies_in_a_frozen_cut_is_never_forgotten(base, monkeypatch):
     assert store.get(b"a") == (b"new", 2, 0)
 
 
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_removal_that_is_not_written_is_not_forgotten_with_an_earlier_one(base, monkeypatch, frozen):
+    """Removals look alike; the base has the key, and a look there would bring it back."""
+    monkeypatch.setattr(delta, "READ_GENERATION_BYTES", 1)
+    store = store_over(base, cache_bytes=700, k=b"old")
+    assert store.get(b"k") is not None
+    store.remove(b"k")
+    written(store, base)
+    store.put(b"k", (b"new", 2, 0))
+    written(store, base)
+    store.remove(b"k")
+    if frozen:
+        store.freeze(bookkeeping(3))
+    for number in range(9):  # groups that push out whatever may go
+        assert store.get(b"other-%d" % number) is None
+    assert store.get(b"k") is None
+    assert len(store) == 0
+
+
 def test_a_frozen_cut_does_not_change_any_more(base):
     store = DeltaStore(base, 0, 1_000)
     store.put(b"a", (b"1", 1, 0))
