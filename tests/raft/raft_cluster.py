@@ -263,15 +263,15 @@ class Cluster:
                 self.read_confirmed(server, read)
             for context in ready.dropped_reads:
                 self.read_dropped(server, context)
-            for follower in ready.snapshots:
-                self.snapshot_wanted(server, follower)
+            for follower, least in ready.snapshots:
+                self.snapshot_wanted(server, follower, least)
             server.fetches.extend(ready.fetches)
             if server.id not in self.slow_disks:
                 while server.fetches:
                     self.complete_fetch(server)
         raise AssertionError(f"node {server.id} never comes to rest")
 
-    def snapshot_wanted(self, server: Server, follower: NodeId) -> None:
+    def snapshot_wanted(self, server: Server, follower: NodeId, least: Index) -> None:
         """Take the wish for a state. Nothing is compacted here, so there is none; see `raft_snapshots.py`."""
         raise AssertionError(f"node {server.id} wants the state sent to {follower}")
 

@@ -126,9 +126,10 @@ class SnapshotCluster(Cluster):
                 return decode_configuration(entry.payload)
         return self.configuration
 
-    def snapshot_wanted(self, server: Server, follower: NodeId) -> None:
+    def snapshot_wanted(self, server: Server, follower: NodeId, least: Index) -> None:
         assert isinstance(server, SnapshotServer)
-        server.wanted.append(follower)
+        if len(server.disk.state) >= least:
+            server.wanted.append(follower)
 
     def cut_state(self, node_id: NodeId, index: Index | None = None) -> Index:
         """Make a durable cut as of `index`, or of what is applied and on the own disk (rule C3)."""

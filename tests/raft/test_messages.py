@@ -14,6 +14,8 @@ from balsadb.raft.messages import (
     ReadIndexRequest,
     ReadIndexResponse,
     RoundAck,
+    StateRequest,
+    TimeoutNow,
     VoteRequest,
     VoteResponse,
 )
@@ -30,6 +32,8 @@ EXAMPLES = [
     ReadIndexRequest(1, 2, 3, 4, 5),
     ReadIndexResponse(1, 2, 3, 4, 5, 6, 7),
     CommitAdvance(1, 2, 3, 4),
+    StateRequest(1, 2, 3, 4),
+    TimeoutNow(1, 2, 3),
 ]
 
 

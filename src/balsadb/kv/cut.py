@@ -106,6 +106,9 @@ class Base(Protocol):
     def get(self, key: bytes, /) -> Record | None:
         """Return the record of a key, or None."""
 
+    def get_many(self, keys: Sequence[bytes]) -> list[Record | None]:
+        """Return the records of keys, in their order. May be called from a worker thread."""
+
     def count_present(self, keys: Sequence[bytes]) -> int:
         """Return how many of the keys are there."""
 

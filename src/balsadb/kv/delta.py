@@ -12,7 +12,7 @@ the base, once. So the keys in use are answered without leaving Python, however 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Final
 
@@ -52,8 +52,12 @@ class DeltaStore:
 
     def restore(self, base: Base, keys: int) -> None:
         """Begin anew on another base; what was not written to the old one is gone (rule C4)."""
-        self._base = base
+        self.base = base
         self._count = keys
+        self.complete = keys == 0
+        """True while every key is in memory: then one that is not there does not exist."""
+        self.forgotten = 0
+        """Groups of records that were forgotten so far."""
         self._resident.clear()
         self._resident.fetch = self._fetch
         self._changes: dict[bytes, Record | None] = {}
@@ -74,8 +78,9 @@ class DeltaStore:
         """Set the record of a key."""
         resident = self._resident
         if key not in resident:
-            # No look at the disk for what is overwritten anyway: the cut will count.
-            self._blind.add(key)
+            if not self.complete:
+                # No look at the disk for what is overwritten anyway: the cut will count.
+                self._blind.add(key)
             self._count += 1
         elif resident[key] is None:
             self._count += 1
@@ -93,13 +98,18 @@ class DeltaStore:
         """Number of keys changed since the newest cut."""
         return len(self._changes)
 
+    @property
+    def keys_about(self) -> int:
+        """Number of keys, where those that were set blindly and not counted yet count as new."""
+        return self._count
+
     def __len__(self) -> int:
         """Return the number of keys. Looks at the disk for keys that were set blindly."""
         for cut in self.cuts:
             while self.count(cut):
                 pass
         if self._blind:
-            self._count -= self._base.count_present(sorted(self._blind))
+            self._count -= self.base.count_present(sorted(self._blind))
             self._blind.clear()
         return self._count
 
@@ -113,17 +123,41 @@ class DeltaStore:
         for cut in self.cuts:
             changed.update(cut.changes)
         changed.update(self._changes)
-        return _merged(self._base.sorted_items(), iter(sorted(changed.items())))
+        return _merged(self.base.sorted_items(), iter(sorted(changed.items())))
+
+    # ------------------------------------------------------------ from the base
+
+    def is_resident(self, key: bytes) -> bool:
+        """Tell whether the record of a key, or that it is absent, is known without a look at the base."""
+        return self.complete or key in self._resident
+
+    def warm(self, keys: Sequence[bytes], records: Sequence[Record | None], forgotten: int) -> None:
+        """Take records that were read from the base (rule R5), when `forgotten` groups had been forgotten.
+
+        A key may have got a new record, been written and forgotten since; then what was read is too old.
+        """
+        if forgotten != self.forgotten:
+            return
+        for key, record in zip(keys, records, strict=True):
+            if key not in self._resident:
+                self._remember(key, record)
+        self._rotate()
 
     def _fetch(self, key: bytes) -> Record | None:
-        record = self._base.get(key)
+        record = None if self.complete else self.base.get(key)
+        self._remember(key, record)
+        self._rotate()
+        return record
+
+    def _remember(self, key: bytes, record: Record | None) -> None:
         self._resident[key] = self._read[key] = record
         self._read_bytes += len(key) + (0 if record is None else len(record[0])) + RECORD_MEMORY_BYTES
+
+    def _rotate(self) -> None:
         if self._read_bytes >= READ_GENERATION_BYTES:
             group, size = self._read, self._read_bytes
             self._read, self._read_bytes = {}, 0
             self._keep(group, size)
-        return record
 
     # ------------------------------------------------------------------- cuts
 
@@ -147,7 +181,7 @@ class DeltaStore:
         some = sorted(islice(cut.blind, SLICE_KEYS))
         if not some:
             return False
-        present = self._base.count_present(some)
+        present = self.base.count_present(some)
         cut.blind.difference_update(some)
         self._count -= present
         later = False
@@ -176,6 +210,8 @@ class DeltaStore:
 
     def _forget(self, group: dict[bytes, Record | None]) -> None:
         resident, changes, cuts = self._resident, self._changes, self.cuts
+        self.complete = False
+        self.forgotten += 1
         for key, record in group.items():
             # A newer record stays: its own group will take it away.
             if resident.get(key, _MISSING) is record and key not in changes:

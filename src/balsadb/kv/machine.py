@@ -19,6 +19,7 @@ from balsadb.kv.digests import Digests, hash_state
 from balsadb.kv.execution import READS, run_batch, run_read, run_read_transaction
 from balsadb.kv.keyspace import Keyspace
 from balsadb.kv.memory import MemoryBase
+from balsadb.kv.places import cold_keys
 from balsadb.kv.reply import Reply
 
 CACHE_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -148,6 +149,12 @@ class StateMachine:
         if self._digests.wanted:
             self._digests.fulfil(index, self.digest())
         return Outcome(batch.node, batch.boot, batch.sequence, True, replies)
+
+    def cold_keys(self, payload: bytes, reads: Sequence[tuple[int, list[bytes]]]) -> Iterable[bytes]:
+        """Return the keys that a COMMANDS payload and its local slots look at and that are not in memory."""
+        batch = decode_batch(payload)
+        commands = batch.commands if batch is not None else []
+        return cold_keys(self.store, [*commands, *(argv for _, argv in reads)])
 
     def apply_empty(self, index: int, term: int, time_ms: int) -> None:
         """Apply a NOOP or CLOCK entry."""

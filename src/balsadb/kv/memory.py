@@ -43,6 +43,10 @@ class MemoryBase:
         found = self.records.get(key)
         return None if found is None else decode_record(found)
 
+    def get_many(self, keys: Sequence[bytes]) -> list[Record | None]:
+        """Return the records of keys, in their order."""
+        return [self.get(key) for key in keys]
+
     def count_present(self, keys: Sequence[bytes]) -> int:
         """Return how many of the keys are there."""
         return sum(key in self.records for key in keys)

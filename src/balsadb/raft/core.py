@@ -51,7 +51,10 @@ class Core:
         """Latest term seen; perhaps not yet durable."""
         self.vote: NodeId = recovered.hard_state.vote
         """Who got this node's vote in `term`."""
-        self.log = Log(recovered, applied, options.cache_bytes_max)
+        self.log = Log(recovered, max(applied, recovered.first_index - 1), options.cache_bytes_max)
+        self.stateless = applied < self.log.base_index
+        """True when the entries between the state and the log are gone: only another node's state helps. The
+        log is whole, so the node votes and acknowledges; it neither applies nor campaigns (rule W5)."""
         self.disk = Durability(self.log, recovered.hard_state)
         self.configurations = ConfigurationLog(0, initial)
         self.configuration: Configuration = initial
@@ -65,11 +68,11 @@ class Core:
         self.reads_ready: list[ReadState] = []
         self.reads_dropped: list[int] = []
         self.fetches: list[Fetch] = []
-        self.snapshots: list[NodeId] = []
-        """Followers that need the state sent."""
+        self.snapshots: list[tuple[NodeId, Index]] = []
+        """Followers that need the state sent, each with the least index that is of use."""
         self.read_counter = 0
         """Names read-index requests; never reused within a boot (rule R3)."""
-        self.handed_index: Index = applied
+        self.handed_index: Index = self.log.applied_index
         """Committed entries up to here were handed out to be applied."""
         self.apply_fetch: Fetch | None = None
         """Entries asked back from the WAL in order to be applied."""
@@ -97,7 +100,8 @@ class Core:
 
     def may_campaign(self) -> bool:
         """Tell whether this node may try to lead: learners and amnesiacs never do (rules M3, W5)."""
-        return self.eligible and not self.installing and self.configurations.may_vote(self.id)
+        busy = self.installing or self.stateless
+        return self.eligible and not busy and self.configurations.may_vote(self.id)
 
     def may_acknowledge(self) -> bool:
         """Tell whether an answer in this term may go out: the term is durable and the node remembers all.
@@ -145,7 +149,7 @@ class Core:
             if index > log.commit_index:
                 self.commit_to(index)
             log.applied_index = index
-            if index <= log.durable_index:
+            if log.base_index < index <= log.durable_index:
                 self.compact(index)
         else:
             log.restart(index, term, time_ms)
@@ -154,7 +158,11 @@ class Core:
             self.disk.start_at(LogStart(index, term, False))
         self.handed_index = index
         self.apply_fetch, self.apply_fetched = None, ()
-        self.installing = False
+        self.installing = self.stateless = False
+
+    def wants(self, index: Index) -> bool:
+        """Tell whether a state as of `index` is newer than what this node has."""
+        return index >= self.log.base_index if self.stateless else index > self.log.applied_index
 
     def adopt_configuration(self) -> None:
         """Act by the configuration that is now in force."""

@@ -151,6 +151,17 @@ class CommitAdvance(_Base, frozen=True, tag=11):
     commit: Number
 
 
+class StateRequest(_Base, frozen=True, tag=12):
+    """A follower whose log is whole but whose state is lost asks for a state (rule W5)."""
+
+    index: Number
+    """Where its log begins: an older state would leave a gap."""
+
+
+class TimeoutNow(_Base, frozen=True, tag=13):
+    """The leader hands over: the receiver campaigns at once (thesis 3.10)."""
+
+
 Message: TypeAlias = (
     VoteRequest
     | VoteResponse
@@ -163,4 +174,6 @@ Message: TypeAlias = (
     | ReadIndexRequest
     | ReadIndexResponse
     | CommitAdvance
+    | StateRequest
+    | TimeoutNow
 )

@@ -12,7 +12,7 @@ from random import Random
 from typing import Any
 
 from balsadb.errors import InvariantError, ProtocolError
-from balsadb.raft import applying, election, following, reads, replication
+from balsadb.raft import applying, election, following, handover, reads, replication
 from balsadb.raft.core import Core
 from balsadb.raft.entry import Entry
 from balsadb.raft.log import Log
@@ -27,6 +27,8 @@ from balsadb.raft.messages import (
     ReadIndexRequest,
     ReadIndexResponse,
     RoundAck,
+    StateRequest,
+    TimeoutNow,
     VoteRequest,
     VoteResponse,
 )
@@ -56,7 +58,8 @@ class Node:
         """Start as a follower from what storage recovered.
 
         `initial` is the configuration before the first MEMBERSHIP entry; `applied` the index that the
-        state machine has already applied; `boot` a number never used before by this node id (rule R3).
+        state machine has already applied (before the log's start: its state is lost, rule W5); `boot` a
+        number never used before by this node id (rule R3).
         """
         self._core = Core(node_id, initial, recovered, options, random, wall_ms, applied, boot)
         self._log = self._core.log
@@ -118,10 +121,20 @@ class Node:
         """Everything up to here is on this node's disk."""
         return self._log.durable_index
 
+    def matches(self) -> Mapping[NodeId, Index]:
+        """As leader, how far each other member's log is known to be on its disk; empty otherwise."""
+        state = self._core.state
+        return {peer.id: peer.match for peer in state.peers} if isinstance(state, Leader) else {}
+
     @property
     def configuration(self) -> Configuration:
         """The configuration in force: the newest in the log, committed or not."""
         return self._core.configuration
+
+    @property
+    def stateless(self) -> bool:
+        """True while the node waits for another node's state because its own is lost (rule W5)."""
+        return self._core.stateless
 
     @property
     def eligible(self) -> bool:
@@ -141,10 +154,16 @@ class Node:
         core.now += 1
         state = core.state
         if isinstance(state, Leader):
+            if state.transfer_to != NOBODY:
+                handover.give_up(core, state)
             replication.tick(core, state)
             return
-        if isinstance(state, Follower) and state.reads_sent:
-            reads.retry_requests(core, state)
+        if isinstance(state, Follower):
+            if state.reads_sent:
+                reads.retry_requests(core, state)
+            if core.stateless and state.leader != NOBODY and core.now % core.options.state_retry_ticks == 0:
+                base = core.log.base_index
+                core.outbox.append(StateRequest(core.id, state.leader, core.term, base))
         election.tick(core, state)
 
     def step(self, message: Message, wall_ms: Millis) -> None:
@@ -185,7 +204,7 @@ class Node:
         """
         core = self._core
         leader = core.state
-        if not isinstance(leader, Leader):
+        if not isinstance(leader, Leader) or leader.transfer_to != NOBODY:
             return None
         if kind is EntryKind.MEMBERSHIP:
             return replication.propose_membership(core, leader, payload)
@@ -199,6 +218,15 @@ class Node:
         True: `context`, unique per call, will come back in `Ready.reads` or `Ready.dropped_reads`.
         """
         return reads.read_index(self._core, context)
+
+    def transfer_leadership(self, to: NodeId = NOBODY) -> NodeId:
+        """As leader, hand over to `to`, or to the follower that has most of the log (thesis 3.10).
+
+        Returns to whom; `NOBODY` when nobody can take over, or when this node does not lead. The transfer may
+        still fail: then this node goes on to lead after an election timeout.
+        """
+        core = self._core
+        return handover.begin(core, core.state, to) if isinstance(core.state, Leader) else NOBODY
 
     def peer_lost(self, peer: NodeId) -> None:
         """Note that the last connection with `peer` closed (rule M3)."""
@@ -243,7 +271,7 @@ class Node:
     def begin_restore(self, index: Index) -> bool:
         """Prepare for `restore`: the node does not campaign until then. False: not now, or not needed."""
         core = self._core
-        core.installing = isinstance(core.state, Follower) and index > core.log.applied_index
+        core.installing = isinstance(core.state, Follower) and core.wants(index)
         return core.installing
 
     def restore(self, index: Index, term: Term, time_ms: Millis, configuration: Configuration) -> bool:
@@ -253,7 +281,7 @@ class Node:
         because this node has applied as much by itself, or leads.
         """
         core = self._core
-        if isinstance(core.state, Leader) or index <= core.log.applied_index:
+        if isinstance(core.state, Leader) or not core.wants(index):
             return False
         if term > core.term:
             # It was not on disk yet when the process ended that refused entries in that term. No log may hold
@@ -305,6 +333,8 @@ class Node:
         if isinstance(state, Leader):
             if state.dirty:
                 replication.flush(core, state)
+                if state.transfer_to != NOBODY:
+                    handover.go_on(core, state)
         elif isinstance(state, Follower) and following.owes(state) and core.may_acknowledge():
             following.flush(core, state)
         write = core.disk.next_write(core.term, core.vote) if disk_idle else None
@@ -364,5 +394,7 @@ _HANDLERS: Mapping[type[Message], Callable[[Core, Any], None]] = {
     ReadIndexRequest: reads.handle_request,
     ReadIndexResponse: reads.handle_response,
     CommitAdvance: following.handle_commit_advance,
+    StateRequest: replication.handle_state_request,
+    TimeoutNow: handover.handle_timeout_now,
 }
 """Who handles what."""

@@ -32,6 +32,8 @@ class Options(msgspec.Struct, frozen=True):
     """Unacknowledged `Append`s per follower; past it only heartbeats go out to that follower."""
     inflight_bytes_max: int = 8 * MIB
     """Bytes of unacknowledged entries per follower; one `Append` is always admitted."""
+    state_retry_ticks: int = 20
+    """A node that lost its state asks its leader for another one this often (rule W5)."""
     uncommitted_bytes_max: int = 64 * MIB
     """Bytes of proposals that are not yet committed, durable and applied here; past it a leader refuses
     proposals (rule B1). One proposal is always admitted."""

@@ -80,4 +80,5 @@ class Ready(msgspec.Struct, frozen=True):
     reads: tuple[ReadState, ...]
     fetches: tuple[Fetch, ...]
     dropped_reads: tuple[int, ...] = ()
-    snapshots: tuple[NodeId, ...] = ()
+    snapshots: tuple[tuple[NodeId, Index], ...] = ()
+    """(follower, least index of a state that is of use to it)."""

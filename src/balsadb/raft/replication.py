@@ -22,6 +22,7 @@ from balsadb.raft.messages import (
     Propose,
     ProposeRejected,
     RoundAck,
+    StateRequest,
 )
 from balsadb.raft.progress import Pace, Progress
 from balsadb.raft.quorum import agreed_number, is_quorum
@@ -45,6 +46,8 @@ def append_own(core: Core, leader: Leader, kind: EntryKind, payload: bytes) -> E
 
 def admit(core: Core, leader: Leader, payload: bytes, source: NodeId) -> bool:
     """Append a proposal unless the bound on uncommitted bytes is reached (rule B1)."""
+    if leader.transfer_to != NOBODY:
+        return False  # the log must stand still until the next leader has all of it
     outstanding = leader.outstanding_bytes
     if outstanding and outstanding + len(payload) > core.options.uncommitted_bytes_max:
         return False
@@ -241,7 +244,7 @@ def _note_match(core: Core, leader: Leader, peer: Progress, match: Index) -> Non
     if peer.acknowledged(match):
         leader.matches[peer.id] = match
         maybe_commit(core, leader)
-    if peer.next <= last:
+    if peer.next <= last or leader.transfer_to == peer.id:
         leader.dirty = True
 
 
@@ -257,11 +260,17 @@ def _handle_rejection(core: Core, leader: Leader, peer: Progress, message: Appen
     if refused == core.log.base_index:
         # It has nothing that could be continued: only a newer state helps (Raft paper, 7).
         peer.become_snapshot()
-        core.snapshots.append(peer.id)
+        core.snapshots.append((peer.id, core.log.base_index))
         return
     agreement = core.log.agreement_at_most(message.hint_index, message.hint_term)
     peer.become_probe(max(min(refused - 1, agreement), core.log.base_index) + 1)
     leader.dirty = True
+
+
+def handle_state_request(core: Core, message: StateRequest) -> None:
+    """Have the state sent to a follower that lost its own. Its log is whole, so appends go on meanwhile."""
+    if isinstance(core.state, Leader) and message.source in core.state.progress:
+        core.snapshots.append((message.source, message.index))
 
 
 def snapshot_ended(core: Core, leader: Leader, peer_id: NodeId, index: Index) -> None:

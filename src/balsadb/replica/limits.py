@@ -30,7 +30,13 @@ class ReplicaOptions(msgspec.Struct, frozen=True):
     """Cuts that are not yet written. With so many the node applies nothing more: the disk is behind."""
     release_bytes: int = 32 * 1024 * 1024
     """A cut is made durable, so that the log before it may go, after so many bytes of log."""
+    warm_keys_max: int = 4_096
+    """Keys that are read from the disk at a time before what needs them runs (rule R5)."""
     read_questions_max: int = 64
     """Read-index questions in flight. Past it reads collect for the next question."""
+    slow_write_ms: int = 250
+    """A write to the log that takes longer is slow."""
+    slow_disk_ms: int = 3_000
+    """A leader whose writes have all been slow for so long hands over to somebody whose disk is ahead."""
     stale_read_ms: int = 5_000
     """READONLY reads are refused on a node that has not heard a leader for this long (rule R4)."""

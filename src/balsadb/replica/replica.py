@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 
 import msgspec
 
 from balsadb.errors import InvariantError, LocalFault
 from balsadb.kv.cut import Base, Bookkeeping, Cut
 from balsadb.kv.machine import StateMachine
+from balsadb.kv.places import cold_keys
 from balsadb.kv.reply import Refusal, Reply
+from balsadb.kv.store import Record
 from balsadb.raft.configuration import decode_configuration, encode_configuration
 from balsadb.raft.entry import Entry
 from balsadb.raft.messages import Message
 from balsadb.raft.node import Node, Role
 from balsadb.raft.ready import Fetch, WriteBatch
-from balsadb.raft.types import Configuration, EntryKind, Index, NodeId
+from balsadb.raft.types import NOBODY, Configuration, EntryKind, Index, NodeId
+from balsadb.replica.disk import DiskPace
 from balsadb.replica.identity import bind_members, stranger
 from balsadb.replica.limits import ReplicaOptions
 from balsadb.replica.proposals import Proposals
@@ -34,6 +38,16 @@ READY_ROUNDS_MAX = 16
 """Rounds of Raft work in one turn; after that the event loop gets its share and the turn goes on later."""
 
 
+class Warm(msgspec.Struct, frozen=True):
+    """Keys that are needed in memory before something can run (rule R5)."""
+
+    keys: list[bytes]
+    base: Base
+    """Where to read them."""
+    forgotten: int
+    """See `DeltaStore.warm`."""
+
+
 class Effects(msgspec.Struct, gc=False):
     """What a turn wants done: the `Ready` of a whole server."""
 
@@ -49,6 +63,8 @@ class Effects(msgspec.Struct, gc=False):
     """Write these to the state on disk, in order, then call `Replica.cut_written`."""
     snapshots: list[NodeId]
     """Send these followers the state on disk, then call `Replica.snapshot_ended`."""
+    warm: Warm | None
+    """Read these keys from the state on disk, then call `Replica.warmed`."""
     again: bool
     """True when there is more to do at once: run another turn after the event loop had its share."""
 
@@ -103,6 +119,15 @@ class Replica:
         """Bytes of entries written to the log so far, that of the start included."""
         self._released_bytes = 0
         """The same when the newest cut was made that lets the log go."""
+        self._due: deque[Request] = deque()
+        """Reads that may be answered from the state as it is, in order, once their keys are in memory."""
+        self._warming: Warm | None = None
+        """Keys that are being read from the disk."""
+        self._warm_index = 0
+        """Entries up to here have had their keys read; what was forgotten again is read when it is needed."""
+        self._warm_reads = 0
+        """The same for so many of the reads in `_due`."""
+        self._disk = DiskPace(options)
         self._release = False
         """True when the next cut is to let the log go whatever its size."""
         self._installing = False
@@ -124,7 +149,7 @@ class Replica:
     @property
     def idle(self) -> bool:
         """Tell whether no request waits for an answer."""
-        return self._proposals.idle and self._reads.idle
+        return self._proposals.idle and self._reads.idle and not self._due
 
     def submit(self, request: Request) -> None:
         """Take a request. It comes back, answered, in `Effects.finished` of this or a later turn."""
@@ -157,7 +182,7 @@ class Replica:
         elif self.now_ms - self._heard_ms > self.options.stale_read_ms:
             self._refuse(request, UNHEARD)  # rule R4
         else:
-            self._run(request)
+            self._due.append(request)
 
     def _finish(self, request: Request, replies: list[Reply]) -> None:
         if request.replies is not None:
@@ -197,6 +222,7 @@ class Replica:
 
     def persisted(self, number: int) -> None:
         """Note that write `number` is on disk."""
+        self._disk.finished(self.now_ms)
         self.node.persisted(number)
 
     def fetched(self, fetch: Fetch, entries: tuple[Entry, ...]) -> None:
@@ -226,6 +252,10 @@ class Replica:
         self._sending.pop(follower, None)
         self.node.snapshot_ended(follower, index)
 
+    def transfer(self, to: NodeId = NOBODY) -> NodeId:
+        """As leader, hand over to `to` or to the best follower; returns to whom, or `NOBODY`."""
+        return self.node.transfer_leadership(to)
+
     def begin_install(self, index: Index) -> bool:
         """Prepare for the state as of `index`: nothing is applied and no cut is made until `install`.
 
@@ -249,6 +279,7 @@ class Replica:
         if not self.node.restore(state.index, state.term, state.log_time_ms, configuration):
             return False
         self._handed.clear()
+        self._warming, self._warm_reads = None, 0
         self.machine.restore(base, state)
         self.snapshot_index = state.index
         self._take_configuration(configuration)
@@ -285,13 +316,24 @@ class Replica:
         for request in list(self._reads.tick(now_ms)):
             self._refuse(request, NOT_CONFIRMED if node.leader else NO_LEADER)
         self._bind_members()
+        if self._disk.slow(now_ms) and node.role is Role.LEADER:
+            self._leave_slow_disk()
+
+    def _leave_slow_disk(self) -> None:
+        """Hand over, if somebody else's disk is ahead of this one."""
+        ahead = {
+            peer: match for peer, match in self.node.matches().items() if match > self.node.durable_index
+        }
+        if ahead:
+            self.node.transfer_leadership(max(ahead, key=lambda peer: (ahead[peer], -peer)))
 
     def stop(self) -> list[Request]:
         """Answer everything that is open, because the node stops; returns the finished requests."""
         flying, waiting = self._proposals.everything()
         for request in flying:
             self._refuse(request, UNKNOWN)
-        for request in [*waiting, *self._reads.everything()]:
+        due = [request for request in self._due if request.replies is None]
+        for request in [*waiting, *self._reads.everything(), *due]:
             self._refuse(request, NOT_APPLIED)
         while self._ripe:
             lane = self._ripe.popleft()
@@ -322,16 +364,18 @@ class Replica:
         """
         self.now_ms, self.wall_ms = now_ms, wall_ms
         node, reads, proposals = self.node, self._reads, self._proposals
-        effects = Effects([], None, [], self._finished, [], [], False)
+        effects = Effects([], None, [], self._finished, [], [], None, False)
         for _ in range(READY_ROUNDS_MAX):
             self._move_backlogs()
             reads.flush(now_ms)
             proposals.flush(now_ms, disk_idle)
             if self._handed:
-                self._apply(effects.cuts)
+                self._apply(effects)
             elif self._release:
                 self._freeze(effects.cuts)
-            take_committed = not self._handed and not self._installing
+            if self._due:
+                self._answer_reads(effects)
+            take_committed = not (self._handed or self._installing or node.stateless)
             if not node.has_ready(disk_idle, take_committed):
                 if not self._ripe:
                     break
@@ -339,30 +383,39 @@ class Replica:
             ready = node.ready(disk_idle, take_committed)
             if ready.write is not None:
                 effects.write = ready.write
+                self._disk.began(now_ms)
                 self._logged_bytes += sum([len(entry.encoded) for entry in ready.write.entries])
                 disk_idle = False
             effects.messages += ready.messages
             effects.fetches += ready.fetches
-            effects.snapshots += ready.snapshots
+            for follower, least in ready.snapshots:
+                if self.snapshot_index >= least:
+                    effects.snapshots.append(follower)
+                else:
+                    self._release = True  # it will ask again
             if ready.dropped_reads:
                 reads.drop(ready.dropped_reads)
             if ready.reads:
                 reads.confirm(ready.reads)
             if ready.committed:
                 self._handed.extend(ready.committed)
-                self._apply(effects.cuts)
-            for request in reads.runnable(self.machine.applied_index):
-                self._run(request)
+                self._apply(effects)
+            self._due.extend(reads.runnable(self.machine.applied_index))
+            if self._due:
+                self._answer_reads(effects)
         else:
             effects.again = True
         self._finished = []
         return effects
 
-    def _apply(self, cuts: list[Cut]) -> None:
-        """Apply what was handed out, as far as cuts allow."""
-        handed = self._handed
-        while handed and not self._installing and (not self._cut_due or self._freeze(cuts)):
-            entry = handed.popleft()
+    def _apply(self, effects: Effects) -> None:
+        """Apply what was handed out, as far as cuts and keys that must be read first allow."""
+        handed, store = self._handed, self.machine.store
+        while handed and not self._installing and (not self._cut_due or self._freeze(effects.cuts)):
+            entry = handed[0]
+            if not store.complete and entry.index > self._warm_index and not self._warm_entries(effects):
+                break
+            handed.popleft()
             if entry.kind is EntryKind.COMMANDS:
                 self._apply_commands(entry)
             elif entry.kind is EntryKind.MEMBERSHIP:
@@ -371,6 +424,62 @@ class Replica:
                 self.machine.apply_empty(entry.index, entry.term, entry.time_ms)
             self._proposals.bury(entry.term)
         self.node.applied(self.machine.applied_index)
+
+    # ------------------------------------------------------------ keys on the disk
+
+    def _warm_entries(self, effects: Effects) -> bool:
+        """Have the keys read that the next entries need; tell whether the first may be applied."""
+        if self._warming is not None:
+            return False
+        keys: list[bytes] = []
+        for entry in self._handed:
+            if entry.kind is EntryKind.COMMANDS:
+                payload = entry.payload
+                keys += self.machine.cold_keys(payload, self._proposals.local_slots(payload))
+            if len(keys) > self.options.warm_keys_max:
+                break
+            self._warm_index = entry.index
+        # The first one may need more keys than are read at a time; the rest is read when it runs.
+        self._warm_index = max(self._warm_index, self._handed[0].index)
+        return self._warm(keys, effects)
+
+    def _answer_reads(self, effects: Effects) -> None:
+        """Answer the reads that are due, in their order, as far as their keys are in memory (rule P6)."""
+        due, store = self._due, self.machine.store
+        while due:
+            if not store.complete and not self._warm_reads and not self._warm_due(effects):
+                return
+            self._warm_reads = max(0, self._warm_reads - 1)
+            request = due.popleft()
+            if request.replies is None:
+                self._run(request)
+
+    def _warm_due(self, effects: Effects) -> bool:
+        if self._warming is not None:
+            return False
+        keys: list[bytes] = []
+        count = 0
+        for request in self._due:
+            keys += cold_keys(self.machine.store, request.commands)
+            count += 1
+            if len(keys) > self.options.warm_keys_max:
+                break
+        self._warm_reads = count
+        return self._warm(keys, effects)
+
+    def _warm(self, keys: list[bytes], effects: Effects) -> bool:
+        if not keys:
+            return True
+        store = self.machine.store
+        wanted = list(dict.fromkeys(keys))[: self.options.warm_keys_max]
+        self._warming = effects.warm = Warm(wanted, store.base, store.forgotten)
+        return False
+
+    def warmed(self, warm: Warm, records: Sequence[Record | None]) -> None:
+        """Take the records of keys that were wanted."""
+        if warm is self._warming:
+            self._warming = None
+            self.machine.store.warm(warm.keys, records, warm.forgotten)
 
     @property
     def _cut_due(self) -> bool:
@@ -393,6 +502,7 @@ class Replica:
         applied = machine.applied_index
         if (
             self._installing
+            or self.node.stateless
             or applied > self.node.durable_index
             or len(machine.store.cuts) >= options.cuts_max
         ):

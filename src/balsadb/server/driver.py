@@ -14,10 +14,11 @@ from typing import Protocol
 
 from balsadb.errors import BalsaError
 from balsadb.kv.cut import Cut
+from balsadb.kv.store import Record
 from balsadb.raft.messages import Message
 from balsadb.raft.ready import Fetch
 from balsadb.raft.types import NodeId
-from balsadb.replica.replica import Replica
+from balsadb.replica.replica import Replica, Warm
 from balsadb.replica.request import Request
 from balsadb.server.clock import Clock
 from balsadb.server.disk import SyncThread
@@ -138,6 +139,8 @@ class Driver:
             self.on_cuts(effects.cuts)
         for follower in effects.snapshots:
             self.on_snapshot(follower)
+        if effects.warm is not None:
+            self._warm(effects.warm)
         if effects.finished:
             self.on_finished(effects.finished)
         self.on_turn_end()
@@ -180,6 +183,20 @@ class Driver:
             return
         if (error := done.exception()) is not None:
             stop_process(f"the next file of the write-ahead log can't be made: {error}")
+
+    def _warm(self, warm: Warm) -> None:
+        """Read keys from the disk while the loop goes on (rule R5)."""
+        future = self._loop.run_in_executor(None, warm.base.get_many, warm.keys)
+        future.add_done_callback(lambda done: self._warmed(warm, done))
+
+    def _warmed(self, warm: Warm, done: asyncio.Future[list[Record | None]]) -> None:
+        if self._stopped:
+            return
+        try:
+            self.replica.warmed(warm, done.result())
+        except BalsaError as error:
+            stop_process(str(error))
+        self.wake()
 
     def _fetch(self, fetch: Fetch) -> None:
         future = self._loop.run_in_executor(None, self._wal.read, fetch.first, fetch.last, FETCH_BYTES_MAX)

@@ -22,11 +22,11 @@ from types import TracebackType
 from typing import Self
 
 from balsadb.address import parse_address
-from balsadb.errors import UsageError
+from balsadb.errors import DataError, UsageError
 from balsadb.kv.machine import StateMachine
 from balsadb.raft.configuration import decode_configuration
 from balsadb.raft.node import Node as RaftNode
-from balsadb.raft.node import Options
+from balsadb.raft.node import Options, Role
 from balsadb.raft.types import NOBODY, Configuration, Member, NodeId
 from balsadb.replica import Replica, ReplicaOptions
 from balsadb.server.admission import Admission
@@ -129,10 +129,21 @@ class Node:
                 self._state,
                 current.installed,
             )
+            self._check_state()
         except BaseException:
             self._store.close()
             raise
         stack.callback(self._wal.close)
+
+    def _check_state(self) -> None:
+        """Say when the state is lost; the others have it, if there are others (rule W5)."""
+        index = 0 if self._state is None else self._state.index
+        if index >= self._recovered.first_index - 1:
+            return
+        problem = f"the state ends at entry {index} and the log begins at {self._recovered.first_index}"
+        if len(self.config.cluster) == 1:
+            raise DataError(self._states.path, None, problem, "Put the state back: no other node has it")
+        sys.stderr.write(f"balsadb: {problem}; fetching the state from the other nodes\n")
 
     async def _close_state(self) -> None:
         await self._cuts.stop()
@@ -192,6 +203,10 @@ class Node:
     async def _drain(self) -> None:
         self._listener.stop_accepting()
         deadline = self._clock.monotonic_ms() + int(DRAIN_SECONDS_MAX * 1000)
+        if self.replica.transfer() != NOBODY:
+            self._driver.wake()
+            while self.replica.node.role is Role.LEADER and self._clock.monotonic_ms() < deadline:  # noqa: ASYNC110
+                await asyncio.sleep(TICK_SECONDS)
         # Requests end in turns of the drive loop; nothing there signals the end of the last one.
         while not self.replica.idle and self._clock.monotonic_ms() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(TICK_SECONDS)
@@ -223,7 +238,7 @@ class Node:
             loading=replica.loading,
             ready=self.unready() is None,
             snapshot_index=self.replica.snapshot_index,
-            keys=len(machine),
+            keys=machine.store.keys_about,
             log_time_ms=machine.log_time_ms,
             alarms=machine.alarms,
             uptime_ms=self._clock.monotonic_ms() - self._started_ms,
@@ -235,6 +250,11 @@ class Node:
     def clients(self) -> Sequence[ClientState]:
         """Return the open client connections."""
         return self._listener.clients()
+
+    def take_snapshot(self) -> None:
+        """Make a durable cut soon."""
+        self.replica.take_snapshot()
+        self._driver.wake()
 
     def keys(self) -> Iterable[bytes]:
         """Iterate over the keys of the applied state."""

@@ -53,6 +53,8 @@ class Nemesis:
             (plan.pauses, self._pause),
             (plan.full_disks, self._full_disk),
             (plan.bit_flips, self._bit_flip),
+            (plan.transfers, self._transfer),
+            (plan.state_losses, self._lose_state),
             (plan.clock_jumps, self._clock_jump),
         ):
             if rate:
@@ -204,6 +206,26 @@ class Nemesis:
         where = server.disk.flip_bit()
         self.damaged.add(server.id)
         self._world.note(f"flip {server.id} {where}")
+
+    def _transfer(self) -> None:
+        """Ask a leader to hand over to somebody, who may be dead, or to whom it likes."""
+        leaders = [server for server in self._servers() if server.id in self._world.leaders and server.up]
+        if leaders:
+            server = self._rng.choice(leaders)
+            target = self._rng.choice((0, *sorted(self._world.servers)))
+            assert server.replica is not None
+            taker = server.replica.transfer(target)
+            self._world.note(f"transfer {server.id}->{target}: {taker}")
+            server.wake()
+
+    def _lose_state(self) -> None:
+        if not self._victims:
+            return
+        server = self._world.servers[self._rng.choice(self._victims)]
+        if server.replica is not None:
+            server.end(power_loss=self._rng.random() < 0.5)
+        server.state.lose()
+        self._world.note(f"lose state {server.id}")
 
     def _pause(self) -> None:
         server = self._any_up()

@@ -18,6 +18,7 @@ from balsadb.errors import DataError, LocalFault
 from balsadb.kv.cut import Bookkeeping, Cut, decode_bookkeeping
 from balsadb.kv.machine import Outcome, StateMachine
 from balsadb.kv.memory import MemoryBase
+from balsadb.kv.store import Record
 from balsadb.raft.configuration import decode_configuration
 from balsadb.raft.entry import Entry
 from balsadb.raft.invariants import Observation, check_step, observe
@@ -27,6 +28,7 @@ from balsadb.raft.options import Recovered
 from balsadb.raft.ready import Fetch
 from balsadb.raft.types import Configuration, HardState, NodeId, Term
 from balsadb.replica import Replica, ReplicaOptions
+from balsadb.replica.replica import Warm
 from balsadb.sim.disk import Disk, Interrupted
 from balsadb.sim.state import SimulatedState
 from balsadb.storage.datadir import DataDirectory
@@ -45,6 +47,8 @@ FILE_OPERATIONS_MAX = 12
 PREPARE_US_MAX = 20_000
 """Time that it takes to fill the next segment with zeros."""
 FETCH_BYTES_MAX = 4_000
+WARM_US_MAX = 5_000
+"""Time that it takes to read keys from the disk."""
 CUT_US_MAX = 20_000
 """Time that it takes to write a cut."""
 SEND_US_MAX = 500_000
@@ -393,6 +397,10 @@ class Server:
             self._after(self._rng.randrange(1_000), self._fetch, fetch)
         for follower in effects.snapshots:
             self._send_state(follower)
+        if effects.warm is not None:
+            self._after(
+                self._rng.randrange(WARM_US_MAX), self._warmed, effects.warm, self._rng.random() < 0.5
+            )
         if effects.cuts:
             if not self._cuts:
                 self._after(self._rng.randrange(CUT_US_MAX), self._write_cut)
@@ -472,11 +480,27 @@ class Server:
             self._after(self._rng.randrange(CUT_US_MAX), self._write_cut)
         self.wake()
 
+    def _warmed(self, warm: Warm, slow: bool) -> None:
+        """Read keys; a slow thread has read them and hands them over later."""
+        assert self.replica is not None
+        records = warm.base.get_many(warm.keys)
+        if slow:
+            self._after(self._rng.randrange(WARM_US_MAX), self._hand_over, warm, records)
+        else:
+            self._hand_over(warm, records)
+
+    def _hand_over(self, warm: Warm, records: list[Record | None]) -> None:
+        assert self.replica is not None
+        self.replica.warmed(warm, records)
+        self.wake()
+
     def _send_state(self, follower: NodeId) -> None:
         """Send a copy of the state; the network may fail, and either end may end."""
         assert self.replica is not None
         world, state = self._world, self.state.bookkeeping
         assert state is not None
+        if follower in self._sending:
+            return
         self.replica.sending(follower, state.index)
         copy, index, process = self.state.base.copy(), state.index, self._incarnation
 

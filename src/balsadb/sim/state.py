@@ -53,6 +53,10 @@ class SimulatedState:
         """Read what is on disk, at a start or after an install."""
         self.base = self._durable.copy()
 
+    def lose(self) -> None:
+        """Forget everything, as when somebody removed the directory."""
+        self._durable, self.installed = MemoryBase(), 0
+
     def process_ended(self) -> None:
         """Keep the first few of the cuts that were not flushed: any number of them, whole."""
         self._settle(self._rng.randint(0, len(self._unflushed)))

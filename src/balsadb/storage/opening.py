@@ -4,9 +4,9 @@ The state is as of some entry and the log continues it. What else may be found:
 
     log begins ...              state is ...                    then
     at 1                        empty                           everything is applied from the log
+    later                       lost, or older than that        the node fetches another one (rule W5)
     at or before its end        within the log, same term       applied from there on
     anywhere                    installed, log not begun anew   the whole log is dropped: it was replaced
-    behind its end              whatever                        damage: entries are missing between them
     at or before its end        past the log, or another term   damage: the log has lost what it had synced
 """
 
@@ -50,10 +50,7 @@ def _fit(
 ) -> Recovered:
     index, term, time_ms = (state.index, state.term, state.log_time_ms) if state else (0, 0, 0)
     base = recovered.first_index - 1
-    if index < base:
-        problem = f"the log begins behind entry {base} and the state ends at {index}"
-        raise DataError(directory, None, problem, REPLACE)
-    if index and _term_at(recovered, index) != term:
+    if base <= index and index and _term_at(recovered, index) != term:
         if installed != index or base >= installed:
             problem = f"the state has entry {index} of term {term}, and the log has lost it"
             raise DataError(directory, None, problem, REPLACE)

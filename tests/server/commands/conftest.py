@@ -39,6 +39,7 @@ class FakeNode:
         )
         self.connections: list[ClientState] = []
         self.data: dict[bytes, bytes] = {}
+        self.snapshots = 0
 
     def becomes(self, **changes: Any) -> None:
         """Change facts of the node."""
@@ -52,6 +53,9 @@ class FakeNode:
 
     def keys(self) -> Iterable[bytes]:
         return iter(self.data)
+
+    def take_snapshot(self) -> None:
+        self.snapshots += 1
 
     def wall_ms(self) -> int:
         return 1_700_000_123_456

@@ -49,7 +49,12 @@ def test_members_tells_who_and_where(ask, node):
     assert (third[b"role"], third[b"connected"]) == (b"learner", 0)
 
 
-@pytest.mark.parametrize("name", ["ADD", "REMOVE", "REPLACE", "TRANSFER", "SNAPSHOT"])
+def test_snapshot_is_begun_at_once(ask, node):
+    assert ask("RAFT", "SNAPSHOT") == "+OK"
+    assert node.snapshots == 1
+
+
+@pytest.mark.parametrize("name", ["ADD", "REMOVE", "REPLACE", "TRANSFER"])
 def test_what_is_not_there_yet_says_so(ask, name):
     assert ask("RAFT", name.lower(), "1", "x", "y") == f"-ERR RAFT {name} is not available in this version"
     assert ask("RAFT", name) == f"-ERR RAFT {name} is not available in this version"

@@ -43,7 +43,7 @@ RAFT: Final = (
     sub(b"MEMBERS", 2, _ADMIN, b"Return the members and their addresses", _DANGEROUS),
     sub(b"REMOVE", -2, _ADMIN, b"Remove a server", _DANGEROUS),
     sub(b"REPLACE", -2, _ADMIN, b"Replace a server by another one", _DANGEROUS),
-    sub(b"SNAPSHOT", -2, _ADMIN, b"Make a snapshot", _DANGEROUS),
+    sub(b"SNAPSHOT", 2, _ADMIN, b"Make a snapshot soon and let the log before it go", _DANGEROUS),
     sub(b"STATUS", 2, _ADMIN, b"Return the node's consensus state", _DANGEROUS),
     sub(b"TRANSFER", -2, _ADMIN, b"Hand leadership over", _DANGEROUS),
 )

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from balsadb.kv.reply import Mapping, Refusal, Reply
+from balsadb.kv.reply import OK, Mapping, Refusal, Reply
 from balsadb.raft.types import NodeId
 from balsadb.server.commands.client_state import ClientState
 from balsadb.server.commands.info import raft_role
@@ -49,6 +49,11 @@ def _status(client: ClientState, view: NodeView, argv: list[bytes]) -> Reply:
             (b"alarms", status.alarms),
         ]
     )
+
+
+def _snapshot(client: ClientState, view: NodeView, argv: list[bytes]) -> Reply:
+    view.take_snapshot()
+    return OK
 
 
 def _members(client: ClientState, view: NodeView, argv: list[bytes]) -> Reply:
@@ -97,7 +102,7 @@ RAFT: Final = Family(
         b"MEMBERS": _members,
         b"REMOVE": _not_yet,
         b"REPLACE": _not_yet,
-        b"SNAPSHOT": _not_yet,
+        b"SNAPSHOT": _snapshot,
         b"STATUS": _status,
         b"TRANSFER": _not_yet,
     },

@@ -54,7 +54,7 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
     ready: bool = True
     """True when this node can serve (what /readyz says)."""
     keys: int = 0
-    """Keys in the database."""
+    """Keys in the database; a key that was overwritten lately without being read may count twice."""
     log_time_ms: Millis = 0
     """Log time: the database's only clock. 0 before the first entry."""
     alarms: int = 0
@@ -70,7 +70,7 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NodeView(Protocol):
-    """The node, as commands see it. All methods are quick and have no effect."""
+    """The node, as commands see it. All methods are quick; those named after a deed do it."""
 
     def status(self) -> NodeStatus:
         """Return the node's present state."""
@@ -82,6 +82,10 @@ class NodeView(Protocol):
 
     def keys(self) -> Iterable[bytes]:
         """Iterate over the keys of the applied state. Used only while they are few, see `cluster.py`."""
+        ...
+
+    def take_snapshot(self) -> None:
+        """Make the state durable soon, and let the log before it go."""
         ...
 
     def wall_ms(self) -> Millis:
