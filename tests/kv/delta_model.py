@@ -57,6 +57,8 @@ class DeltaModel(RuleBasedStateMachine):
         self.written: dict[bytes, Any] = {}
         """What the base must hold."""
         self.revision = 0
+        self.ahead: Any = None
+        """Keys, their records in the base, and how much was forgotten by then."""
 
     @rule(key=KEYS, value=VALUES)
     def put_without_a_look(self, key: bytes, value: bytes) -> None:
@@ -81,6 +83,24 @@ class DeltaModel(RuleBasedStateMachine):
         self.put_without_a_look(key, value)
         self.store.remove(key)
         del self.model[key]
+
+    @rule(keys=st.lists(KEYS, unique=True, max_size=4))
+    def begin_to_read_ahead(self, keys: list[bytes]) -> None:
+        """As a worker thread does it (rule R5): what it finds may be old when it comes."""
+        self.ahead = (keys, self.base.get_many(keys), self.store.forgotten)
+
+    @precondition(lambda self: self.ahead is not None)
+    @rule()
+    def take_what_was_read_ahead(self) -> None:
+        self.store.warm(*self.ahead)
+        self.ahead = None
+
+    @rule(key=KEYS)
+    def ask_what_is_in_memory(self, key: bytes) -> None:
+        if self.store.complete:
+            assert self.store.is_resident(key)
+        elif self.store.is_resident(key):
+            assert self.store._resident[key] == self.model.get(key)
 
     @rule()
     def count_all(self) -> None:
@@ -122,6 +142,7 @@ class DeltaModel(RuleBasedStateMachine):
         """What was not written is gone, and nothing else (rule C4)."""
         self.store.restore(self.base, len(self.written))
         self.frozen = []
+        self.ahead = None  # a replica takes nothing that it asked for before an install
         self.model = dict(self.written)
         assert (self.store.changed_keys, self.store.changed_bytes, len(self.store.cuts)) == (0, 0, 0)
 

@@ -173,18 +173,17 @@ def test_a_membership_of_the_dropped_log_is_not_in_force():
     assert Opened(log.memory, state_at(50, 4), installed=50).recovered.memberships == ()
 
 
-# ------------------------------- behind its end | whatever | damage: entries are missing between them
+# ------------------------- later | lost, or older than that | the node fetches another one (rule W5)
 
 
-@pytest.mark.parametrize("installed", [0, 3])
-def test_a_log_that_begins_behind_the_end_of_the_state_is_damage(installed):
-    text = refused(log_of((1, 9, 1), base=(4, 1)).memory, state_at(3), installed)
-    assert "the log begins behind entry 4 and the state ends at 3" in text
-
-
-def test_a_compacted_log_without_its_state_is_damage():
-    text = refused(log_of((1, 9, 1), base=(4, 1)).memory, None)
-    assert "the log begins behind entry 4 and the state ends at 0" in text
+@pytest.mark.parametrize(("state", "installed"), [(None, 0), (state_at(3), 0), (state_at(3), 3)])
+def test_a_log_that_begins_behind_the_state_is_kept_as_it_is(state, installed):
+    """The log is whole, and with it the votes: only the entries between the two must come from others."""
+    files = log_of((1, 9, 1), state=HardState(4, 2, 9), base=(4, 1)).memory
+    opened = Opened(files, state, installed)
+    assert opened.range == (5, 9)
+    assert opened.entries == list(entries(5, 9))
+    assert opened.recovered.hard_state == HardState(4, 2, 9)
 
 
 # ---------- at or before its end | past the log, or another term | damage: the log has lost what it had
@@ -217,7 +216,7 @@ def test_a_damaged_log_is_refused_as_such_whatever_the_state_is():
 
 
 def test_every_state_and_log_is_either_continued_begun_anew_or_refused():
-    """Whatever is opened continues the state: the entry behind the state's is there or comes next."""
+    """What is opened continues the state, or is behind it and whole: then another state will come."""
     for last in range(6):
         for base in range(last + 1):
             log = Log()
@@ -234,13 +233,16 @@ def test_every_state_and_log_is_either_continued_begun_anew_or_refused():
                         try:
                             wal, recovered = open_log(files, WAL, STORE, SMALL, state, installed)
                         except DataError:
-                            fits = base <= index <= last and (index == 0 or term == 2)
-                            assert not fits
-                            assert index < base or index == base or index != installed
+                            # Never one that fits, never one that others can replace, never a fresh install.
+                            assert base <= index
+                            assert index > last or term != 2
+                            assert index == base or index != installed
                             continue
                         wal.close()
-                        assert recovered.first_index - 1 <= index <= recovered.last_index
-                        kept = index == 0 or (term == 2 and index <= last)
+                        assert index <= recovered.last_index
+                        lost = index < base
+                        kept = lost or index == 0 or (term == 2 and index <= last)
+                        assert recovered.first_index - 1 == (base if kept else index)
                         assert recovered.last_index == (last if kept else index)
                         reopened, same = Wal.open(files, WAL, STORE, SMALL)
                         reopened.close()

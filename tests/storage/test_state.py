@@ -116,6 +116,12 @@ def test_any_bytes_are_a_key_and_a_value_and_keys_are_sorted_by_their_bytes(base
     assert base.get(b"x") is None
 
 
+def test_many_keys_are_read_in_their_order(base):
+    put(base, 1, a=b"1", c=b"")
+    assert base.get_many([b"c", b"b", b"a"]) == [(b"", 1, 0), None, (b"1", 1, 0)]
+    assert base.get_many([]) == []
+
+
 def test_keys_are_counted_without_being_read(base):
     put(base, 1, a=b"1", c=b"")
     assert base.count_present([b"a", b"b", b"c", b"d"]) == 2
