@@ -288,8 +288,13 @@ class Node:
         because this node has applied as much by itself, or leads.
         """
         core = self._core
-        if isinstance(core.state, Leader) or not core.restore(index, term, time_ms, configuration):
+        if isinstance(core.state, Leader) or not core.wants(index):
             return False
+        if term > core.term:
+            # It was not on disk yet when the process ended that refused entries in that term. No log may hold
+            # a later term than its node.
+            become_follower(core, term, NOBODY)
+        core.restore(index, term, time_ms, configuration)
         if isinstance(core.state, Follower):
             following.restored(core, core.state)
         return True
