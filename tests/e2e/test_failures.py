@@ -9,7 +9,9 @@ import time
 
 import pytest
 
+from balsadb.address import parse_address
 from balsadb.sim.checkers.linearizability import Verdict, check
+from balsadb.testing import LocalCluster
 from e2e.link_proxy import cluster_behind_proxies
 from e2e.load import Connection, expected, read_everywhere, start_appenders, wait_until
 
