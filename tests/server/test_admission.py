@@ -1,94 +1,133 @@
-"""Who is let in: hellos between nodes of old, new and restored clusters (rules W5, M4)."""
+"""Who may vote on which data directory, decided by hellos alone (rule W5)."""
 
 from __future__ import annotations
 
-import hashlib
-from types import SimpleNamespace
+import random
 
 import msgspec
 import pytest
 
+from balsadb.kv.machine import StateMachine
+from balsadb.raft.node import Node, Options, Recovered
 from balsadb.raft.types import Configuration, Member
+from balsadb.replica import Replica, ReplicaOptions
 from balsadb.server.admission import Admission
-from balsadb.storage.meta import Meta
-from balsadb.wire.frame import Refused, Welcome
+from balsadb.sim.disk import Disk
+from balsadb.storage.datadir import DataDirectory
+from balsadb.storage.wal import Wal, WalOptions
+from balsadb.wire.frame import PROTOCOL_VERSION, Refused, Welcome
 
-TEXT = "1=a:1,2=b:2,3=c:3"
-FRESH = Configuration(voters=(1, 2, 3), members=(Member(1, "a:1"), Member(2, "b:2"), Member(3, "c:3")))
+VOTERS = (1, 2, 3)
+CLUSTER_ID = b"the cluster's id"
+INITIAL = Configuration(voters=VOTERS, members=tuple(Member(node, f"peer:{node}") for node in VOTERS))
 
 
 class Server:
-    """Just what an `Admission` sees of a node."""
+    """What of a server decides on hellos."""
 
-    def __init__(self, node: int, store: bytes, *, cluster_id: bytes = b"", restored: bytes = b"") -> None:
-        meta = Meta(node, store, TEXT, cluster_id=cluster_id, boot=1, restored=restored)
-        self.directory = SimpleNamespace(meta=meta)
-        self.directory.update_meta = lambda new: setattr(self.directory, "meta", new)
-        configuration = msgspec.structs.replace(FRESH, cluster_id=cluster_id)
-        self.replica = SimpleNamespace(
-            node=SimpleNamespace(id=node, configuration=configuration, eligible=False),
-            configuration=configuration,
-            identities={node: (store, f"client:{node}")},
-        )
-        digest = hashlib.sha256(TEXT.encode() + restored).digest()
-        self.admission = Admission(self.replica, self.directory, digest)
+    def __init__(
+        self,
+        node: int,
+        disk: Disk | None = None,
+        configuration: Configuration = INITIAL,
+        digest: bytes = b"cluster text",
+    ) -> None:
+        self.disk = disk or Disk(random.Random(node))
+        self.directory = DataDirectory.open("data", self.disk, node, "text")
+        Wal.open(self.disk, self.directory.wal_path, self.directory.meta.store_id, WalOptions(1024))
+        self.node = Node(node, configuration, Recovered(), Options(), random.Random(node), 0)
+        store_id = self.directory.meta.store_id
+        replica = Replica(self.node, StateMachine(VOTERS), 1, ReplicaOptions(), store_id=store_id)
+        self.admission = Admission(replica, self.directory, digest)
 
-    @property
-    def met(self):
-        return self.directory.meta.met
+    def restarted(self) -> Server:
+        self.disk.process_ended()
+        self.disk.power_loss()
+        return Server(self.node.id, self.disk)
 
-    def dial(self, other: Server) -> Welcome | Refused:
-        """Say hello to another node and take its answer."""
-        answer = other.admission.answer(self.admission.hello(other.replica.node.id))
-        if isinstance(answer, Welcome):
-            assert self.admission.welcomed(other.replica.node.id, answer) is None
-        return answer
-
-
-def test_nodes_restored_from_the_same_backup_take_each_other_in_and_may_vote_when_all_have_met():
-    nodes = [Server(number, bytes([number]) * 16, restored=b"monday") for number in (1, 2, 3)]
-    for node in nodes:
-        assert not node.replica.node.eligible
-        for other in nodes:
-            if other is not node:
-                assert isinstance(node.dial(other), Welcome)
-    assert all(node.replica.node.eligible for node in nodes)
+    def dial(self, other: Server) -> str | None:
+        """Greet another server; returns why the connection must not be used."""
+        answer = other.admission.answer(self.admission.hello(other.node.id))
+        if isinstance(answer, Refused):
+            return answer.reason
+        return self.admission.welcomed(other.node.id, answer)
 
 
-@pytest.mark.parametrize("other", [b"", b"tuesday"], ids=["an empty node", "a node with another backup"])
-def test_a_restored_node_and_one_with_another_beginning_refuse_each_other(other):
-    restored = Server(1, b"1" * 16, restored=b"monday")
-    stranger = Server(2, b"2" * 16, restored=other)
-    for one, two in ((restored, stranger), (stranger, restored)):
-        answer = one.dial(two)
-        assert isinstance(answer, Refused)
-        assert "the backups that they were restored from" in answer.reason
-    assert not restored.met
-    assert not stranger.met
+@pytest.fixture
+def servers():
+    return {node: Server(node) for node in VOTERS}
 
 
-def test_a_node_of_the_old_cluster_at_an_address_of_the_restored_one_is_not_even_noted():
-    """If it were, the node that belongs there would come with "another data directory" and be refused."""
-    old = Server(1, b"1" * 16, cluster_id=b"old")
-    restored = Server(2, b"2" * 16, restored=b"monday")
-    assert isinstance(old.dial(restored), Refused)
-    assert isinstance(restored.dial(old), Refused)
-    assert not restored.met
-    assert not old.met
-    assert isinstance(Server(1, b"new" * 5 + b"1", restored=b"monday").dial(restored), Welcome)
+def test_an_empty_directory_votes_once_all_other_initial_members_never_met_another(servers):
+    one, two, three = servers.values()
+    assert not one.node.eligible
+    assert one.dial(two) is None
+    assert not one.node.eligible, "node 3 might have met another directory"
+    assert one.dial(three) is None
+    assert one.node.eligible
 
 
-def test_once_both_have_a_cluster_id_only_that_counts():
-    old = Server(1, b"1" * 16, cluster_id=b"old")
-    named = Server(2, b"2" * 16, cluster_id=b"new", restored=b"monday")
-    for one, two in ((old, named), (named, old)):
-        answer = one.dial(two)
-        assert isinstance(answer, Refused)
-        assert "different clusters" in answer.reason
-    same = Server(3, b"3" * 16, cluster_id=b"new")
-    assert isinstance(same.dial(named), Welcome)
+def test_who_was_admitted_once_votes_after_every_later_start(servers):
+    one, two, three = servers.values()
+    one.dial(two)
+    one.dial(three)
+    assert one.restarted().node.eligible
 
 
-def test_a_node_that_was_away_when_the_cluster_got_its_id_is_taken_in():
-    late = Server(3, b"3" * 16)
-    assert isinstance(late.dial(Server(1, b"1" * 16, cluster_id=b"new")), Welcome)
+def test_a_replaced_directory_is_refused_by_whoever_met_the_former_one(servers):
+    one, two, three = servers.values()
+    one.dial(two)
+    one.dial(three)
+    emptied = Server(1)
+    for other in (two, three.restarted()):  # what they met is on their disks
+        assert "another data directory before" in emptied.dial(other)
+    assert not emptied.node.eligible
+
+
+def test_a_node_does_not_use_a_peer_that_answers_from_another_directory_than_before(servers):
+    one, two, _ = servers.values()
+    assert one.dial(two) is None
+    assert "another data directory before" in one.dial(Server(2))
+
+
+def test_what_was_met_is_on_disk_before_the_answer_goes_out(servers):
+    one, two, _ = servers.values()
+    before = two.disk.operations
+    assert isinstance(two.admission.answer(one.admission.hello(2)), Welcome)
+    assert two.disk.operations > before
+    before = two.disk.operations
+    assert isinstance(two.admission.answer(one.admission.hello(2)), Welcome)
+    assert two.disk.operations == before, "the second time there is nothing new"
+
+
+def test_a_directory_that_the_log_does_not_know_is_refused(servers):
+    one = servers[1]
+    members = tuple(Member(node, f"peer:{node}", "", b"store of %7d" % node) for node in VOTERS)
+    two = Server(2, configuration=msgspec.structs.replace(INITIAL, members=members))
+    assert "data is not what this cluster knows" in one.dial(two)
+
+
+def test_a_removed_node_and_a_stranger_are_refused(servers):
+    left = Configuration(voters=(2, 3), members=INITIAL.members[1:], removed=(1,))
+    assert "was removed" in servers[1].dial(Server(2, configuration=left))
+    left = Configuration(voters=(2, 3), members=INITIAL.members[1:])
+    assert "is not a member" in servers[1].dial(Server(2, configuration=left))
+
+
+def test_clusters_and_ids_are_told_apart(servers):
+    one, two, three = servers.values()
+    one.directory.update_meta(msgspec.structs.replace(one.directory.meta, cluster_id=CLUSTER_ID))
+    two.directory.update_meta(msgspec.structs.replace(two.directory.meta, cluster_id=b"another"))
+    assert "different clusters" in one.dial(two)
+    assert one.dial(three) is None, "one that does not know its cluster yet learns it from the log"
+    assert "--cluster texts" in Server(1, digest=b"another text").dial(three)
+    hello = three.admission.hello(1)
+    for change, words in (
+        ({"target_id": 2}, "this is node 1, not node 2"),
+        ({"node_id": 1}, "another process already"),
+        ({"protocol_version": PROTOCOL_VERSION + 1}, "speaks protocol"),
+    ):
+        answer = one.admission.answer(msgspec.structs.replace(hello, **change))
+        assert words in answer.reason
+    welcome = two.admission.answer(Server(3, digest=b"cluster text").admission.hello(2))
+    assert "answers at the address of node 1" in three.admission.welcomed(1, welcome)
