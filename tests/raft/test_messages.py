@@ -15,6 +15,7 @@ from balsadb.raft.messages import (
     ReadIndexResponse,
     RoundAck,
     StateRequest,
+    TimeoutNow,
     VoteRequest,
     VoteResponse,
 )
@@ -32,6 +33,7 @@ EXAMPLES = [
     ReadIndexResponse(1, 2, 3, 4, 5, 6, 7),
     CommitAdvance(1, 2, 3, 4),
     StateRequest(1, 2, 3, 4),
+    TimeoutNow(1, 2, 3),
 ]
 
 

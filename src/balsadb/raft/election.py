@@ -77,20 +77,27 @@ def campaign(core: Core, hurry_until: int) -> None:
         core.outbox += _requests(core, core.term + 1, pre=True)
 
 
-def _stand(core: Core, hurry_until: int) -> None:
+def stand_by_order(core: Core) -> None:
+    """Ask for votes at once, because the leader hands over (thesis 3.10, rule M3)."""
+    become_pre_candidate(core, 0)
+    _stand(core, 0, by_order=True)
+
+
+def _stand(core: Core, hurry_until: int, *, by_order: bool = False) -> None:
     """Ask all voters for their votes in a new term."""
     become_candidate(core, hurry_until)
     # All of this waits for the disk. A candidate that crashed before its own vote was durable could come
     # back, be elected again in the same term by the same voters, and so lead it twice.
     core.hold(VoteResponse(core.id, core.id, core.term, True))
-    for request in _requests(core, core.term, pre=False):
+    for request in _requests(core, core.term, pre=False, by_order=by_order):
         core.hold(request)
 
 
-def _requests(core: Core, term: Term, pre: bool) -> list[VoteRequest]:
+def _requests(core: Core, term: Term, pre: bool, *, by_order: bool = False) -> list[VoteRequest]:
     log = core.log
     voters = sorted({voter for half in core.halves for voter in half} - {core.id})
-    return [VoteRequest(core.id, voter, term, log.last_index, log.last_term, pre) for voter in voters]
+    last = log.last_index, log.last_term
+    return [VoteRequest(core.id, voter, term, *last, pre, by_order) for voter in voters]
 
 
 def _count(core: Core, state: PreCandidate | Candidate) -> None:

@@ -158,6 +158,10 @@ class StateRequest(_Base, frozen=True, tag=12):
     """Where its log begins: an older state would leave a gap."""
 
 
+class TimeoutNow(_Base, frozen=True, tag=13):
+    """The leader hands over: the receiver campaigns at once (thesis 3.10)."""
+
+
 Message: TypeAlias = (
     VoteRequest
     | VoteResponse
@@ -171,4 +175,5 @@ Message: TypeAlias = (
     | ReadIndexResponse
     | CommitAdvance
     | StateRequest
+    | TimeoutNow
 )

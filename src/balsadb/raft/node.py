@@ -7,12 +7,12 @@ back with `persisted`, `applied` and `fetched`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Any
 
 from balsadb.errors import InvariantError, ProtocolError
-from balsadb.raft import applying, election, following, reads, replication
+from balsadb.raft import applying, election, following, handover, reads, replication
 from balsadb.raft.core import Core
 from balsadb.raft.entry import Entry
 from balsadb.raft.log import Log
@@ -28,6 +28,7 @@ from balsadb.raft.messages import (
     ReadIndexResponse,
     RoundAck,
     StateRequest,
+    TimeoutNow,
     VoteRequest,
     VoteResponse,
 )
@@ -120,6 +121,11 @@ class Node:
         """Everything up to here is on this node's disk."""
         return self._log.durable_index
 
+    def matches(self) -> Mapping[NodeId, Index]:
+        """As leader, how far each other member's log is known to be on its disk; empty otherwise."""
+        state = self._core.state
+        return {peer.id: peer.match for peer in state.peers} if isinstance(state, Leader) else {}
+
     @property
     def configuration(self) -> Configuration:
         """The configuration in force: the newest in the log, committed or not."""
@@ -148,6 +154,8 @@ class Node:
         core.now += 1
         state = core.state
         if isinstance(state, Leader):
+            if state.transfer_to != NOBODY:
+                handover.give_up(core, state)
             replication.tick(core, state)
             return
         if isinstance(state, Follower):
@@ -188,6 +196,13 @@ class Node:
         core.outbox.append(Propose(core.id, state.leader, term, (payload,)))
         return True
 
+    def propose_again(self, payloads: Sequence[bytes], term: Term) -> None:
+        """Send payloads that were handed on to the leader of `term` once more, in their order (rule P3)."""
+        core = self._core
+        state = core.state
+        if term == core.term and not isinstance(state, Leader) and state.leader != NOBODY:
+            core.outbox.append(Propose(core.id, state.leader, term, tuple(payloads)))
+
     def propose_entry(self, kind: EntryKind, payload: bytes) -> Index | None:
         """As leader, append a CLOCK or MEMBERSHIP entry and return its index; None when refused.
 
@@ -196,7 +211,7 @@ class Node:
         """
         core = self._core
         leader = core.state
-        if not isinstance(leader, Leader):
+        if not isinstance(leader, Leader) or leader.transfer_to != NOBODY:
             return None
         if kind is EntryKind.MEMBERSHIP:
             return replication.propose_membership(core, leader, payload)
@@ -210,6 +225,15 @@ class Node:
         True: `context`, unique per call, will come back in `Ready.reads` or `Ready.dropped_reads`.
         """
         return reads.read_index(self._core, context)
+
+    def transfer_leadership(self, to: NodeId = NOBODY) -> NodeId:
+        """As leader, hand over to `to`, or to the follower that has most of the log (thesis 3.10).
+
+        Returns to whom; `NOBODY` when nobody can take over, or when this node does not lead. The transfer may
+        still fail: then this node goes on to lead after an election timeout.
+        """
+        core = self._core
+        return handover.begin(core, core.state, to) if isinstance(core.state, Leader) else NOBODY
 
     def peer_lost(self, peer: NodeId) -> None:
         """Note that the last connection with `peer` closed (rule M3)."""
@@ -264,8 +288,13 @@ class Node:
         because this node has applied as much by itself, or leads.
         """
         core = self._core
-        if isinstance(core.state, Leader) or not core.restore(index, term, time_ms, configuration):
+        if isinstance(core.state, Leader) or not core.wants(index):
             return False
+        if term > core.term:
+            # It was not on disk yet when the process ended that refused entries in that term. No log may hold
+            # a later term than its node.
+            become_follower(core, term, NOBODY)
+        core.restore(index, term, time_ms, configuration)
         if isinstance(core.state, Follower):
             following.restored(core, core.state)
         return True
@@ -311,6 +340,8 @@ class Node:
         if isinstance(state, Leader):
             if state.dirty:
                 replication.flush(core, state)
+                if state.transfer_to != NOBODY:
+                    handover.go_on(core, state)
         elif isinstance(state, Follower) and following.owes(state) and core.may_acknowledge():
             following.flush(core, state)
         write = core.disk.next_write(core.term, core.vote) if disk_idle else None
@@ -371,5 +402,6 @@ _HANDLERS: Mapping[type[Message], Callable[[Core, Any], None]] = {
     ReadIndexResponse: reads.handle_response,
     CommitAdvance: following.handle_commit_advance,
     StateRequest: replication.handle_state_request,
+    TimeoutNow: handover.handle_timeout_now,
 }
 """Who handles what."""

@@ -46,6 +46,8 @@ def append_own(core: Core, leader: Leader, kind: EntryKind, payload: bytes) -> E
 
 def admit(core: Core, leader: Leader, payload: bytes, source: NodeId) -> bool:
     """Append a proposal unless the bound on uncommitted bytes is reached (rule B1)."""
+    if leader.transfer_to != NOBODY:
+        return False  # the log must stand still until the next leader has all of it
     outstanding = leader.outstanding_bytes
     if outstanding and outstanding + len(payload) > core.options.uncommitted_bytes_max:
         return False
@@ -242,7 +244,7 @@ def _note_match(core: Core, leader: Leader, peer: Progress, match: Index) -> Non
     if peer.acknowledged(match):
         leader.matches[peer.id] = match
         maybe_commit(core, leader)
-    if peer.next <= last:
+    if peer.next <= last or leader.transfer_to == peer.id:
         leader.dirty = True
 
 

@@ -152,6 +152,8 @@ class Leader:
         "reads_unsent",
         "round",
         "rounds",
+        "transfer_to",
+        "transfer_until",
     )
     role = Role.LEADER
 
@@ -188,6 +190,10 @@ class Leader:
         self.outstanding: deque[tuple[Index, int]] = deque()
         """(index, bytes) of proposals not yet committed, durable and applied (rule B1)."""
         self.outstanding_bytes = 0
+        self.transfer_to: NodeId = NOBODY
+        """Who is to lead next; `NOBODY` when no transfer is under way. Nothing is proposed meanwhile."""
+        self.transfer_until = 0
+        """Tick at which the transfer is given up."""
         self.clock_offset = 0
         """Log time minus this node's wall clock (rule S6)."""
 

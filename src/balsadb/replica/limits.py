@@ -26,6 +26,8 @@ class ReplicaOptions(msgspec.Struct, frozen=True):
     """While the disk works, fewer waiting commands than this collect for a larger batch."""
     queued_bytes_max: int = 64 * 1024 * 1024
     """Bytes of requests held by this node. Past it requests are refused with -TRYAGAIN."""
+    apply_bytes_max: int = 4 * 1024 * 1024
+    """Bytes that the entries applied in one turn may write; one entry is always applied."""
     cut_keys_max: int = 16_384
     """Keys that may change before a cut takes them (rule C1)."""
     cut_bytes_max: int = 8 * 1024 * 1024
@@ -38,5 +40,9 @@ class ReplicaOptions(msgspec.Struct, frozen=True):
     """Keys that are read from the disk at a time before what needs them runs (rule R5)."""
     read_questions_max: int = 64
     """Read-index questions in flight. Past it reads collect for the next question."""
+    slow_write_ms: int = 250
+    """A write to the log that takes longer is slow."""
+    slow_disk_ms: int = 3_000
+    """A leader whose writes have all been slow for so long hands over to somebody whose disk is ahead."""
     stale_read_ms: int = 5_000
     """READONLY reads are refused on a node that has not heard a leader for this long (rule R4)."""

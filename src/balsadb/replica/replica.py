@@ -18,7 +18,8 @@ from balsadb.raft.entry import Entry
 from balsadb.raft.messages import Message
 from balsadb.raft.node import Node, Role
 from balsadb.raft.ready import Fetch, WriteBatch
-from balsadb.raft.types import Configuration, EntryKind, Index, NodeId
+from balsadb.raft.types import NOBODY, Configuration, EntryKind, Index, NodeId
+from balsadb.replica.disk import DiskPace
 from balsadb.replica.identity import bind_members, stranger
 from balsadb.replica.limits import WRITE_BYTES, ReplicaOptions
 from balsadb.replica.proposals import Proposals
@@ -118,6 +119,8 @@ class Replica:
         """Bytes of entries written to the log so far, that of the start included."""
         self._released_bytes = 0
         """The same when the newest cut was made that lets the log go."""
+        self._spent_bytes = 0
+        """Bytes that the entries applied in this turn have written."""
         self._due: deque[Request] = deque()
         """Reads that may be answered from the state as it is, in order, once their keys are in memory."""
         self._warming: Warm | None = None
@@ -126,6 +129,7 @@ class Replica:
         """Entries up to here have had their keys read; what was forgotten again is read when it is needed."""
         self._warm_reads = 0
         """The same for so many of the reads in `_due`."""
+        self._disk = DiskPace(options)
         self._release = False
         """True when the next cut is to let the log go whatever its size."""
         self._installing = False
@@ -149,9 +153,14 @@ class Replica:
         """Tell whether no request waits for an answer."""
         return self._proposals.idle and self._reads.idle and not self._due
 
-    def submit(self, request: Request) -> None:
-        """Take a request. It comes back, answered, in `Effects.finished` of this or a later turn."""
+    def submit(self, request: Request, now_ms: int = 0) -> None:
+        """Take a request. It comes back, answered, in `Effects.finished` of this or a later turn.
+
+        `now_ms` is when it came, if that is later than the last turn. After a pause of the process the last
+        turn may be so long ago that the deadline of a request that has just come would be over.
+        """
         lane = request.lane
+        self.now_ms = max(self.now_ms, now_ms)
         request.deadline_ms = self.now_ms + self.options.request_timeout_ms
         # The bound of design section 4: refused before anything else knows it, so certainly not applied.
         refused = self.held_bytes > 0 and self.held_bytes + request.size > self.options.queued_bytes_max
@@ -220,6 +229,7 @@ class Replica:
 
     def persisted(self, number: int) -> None:
         """Note that write `number` is on disk."""
+        self._disk.finished(self.now_ms)
         self.node.persisted(number)
 
     def fetched(self, fetch: Fetch, entries: tuple[Entry, ...]) -> None:
@@ -248,6 +258,10 @@ class Replica:
         """Note that a follower has the state as of `index`, or, with 0, that it could not be sent."""
         self._sending.pop(follower, None)
         self.node.snapshot_ended(follower, index)
+
+    def transfer(self, to: NodeId = NOBODY) -> NodeId:
+        """As leader, hand over to `to` or to the best follower; returns to whom, or `NOBODY`."""
+        return self.node.transfer_leadership(to)
 
     def begin_install(self, index: Index) -> bool:
         """Prepare for the state as of `index`: nothing is applied and no cut is made until `install`.
@@ -309,6 +323,16 @@ class Replica:
         for request in list(self._reads.tick(now_ms)):
             self._refuse(request, NOT_CONFIRMED if node.leader else NO_LEADER)
         self._bind_members()
+        if self._disk.slow(now_ms) and node.role is Role.LEADER:
+            self._leave_slow_disk()
+
+    def _leave_slow_disk(self) -> None:
+        """Hand over, if somebody else's disk is ahead of this one."""
+        ahead = {
+            peer: match for peer, match in self.node.matches().items() if match > self.node.durable_index
+        }
+        if ahead:
+            self.node.transfer_leadership(max(ahead, key=lambda peer: (ahead[peer], -peer)))
 
     def stop(self) -> list[Request]:
         """Answer everything that is open, because the node stops; returns the finished requests."""
@@ -347,6 +371,7 @@ class Replica:
         """
         self.now_ms, self.wall_ms = now_ms, wall_ms
         node, reads, proposals = self.node, self._reads, self._proposals
+        self._spent_bytes = 0
         effects = Effects([], None, [], self._finished, [], [], None, False)
         for _ in range(READY_ROUNDS_MAX):
             self._move_backlogs()
@@ -366,6 +391,7 @@ class Replica:
             ready = node.ready(disk_idle, take_committed)
             if ready.write is not None:
                 effects.write = ready.write
+                self._disk.began(now_ms)
                 self._logged_bytes += WRITE_BYTES + sum([len(e.encoded) for e in ready.write.entries])
                 disk_idle = False
             effects.messages += ready.messages
@@ -392,14 +418,20 @@ class Replica:
 
     def _apply(self, effects: Effects) -> None:
         """Apply what was handed out, as far as cuts and keys that must be read first allow."""
-        handed, store = self._handed, self.machine.store
+        handed, store, options = self._handed, self.machine.store, self.options
         while handed and not self._installing and (not self._cut_due or self._freeze(effects.cuts)):
+            if self._spent_bytes >= options.apply_bytes_max:
+                effects.again = (
+                    True  # a few bytes of log can write megabytes (rule S5): others get their turn
+                )
+                break
             entry = handed[0]
             if not store.complete and entry.index > self._warm_index and not self._warm_entries(effects):
                 break
             handed.popleft()
             if entry.kind is EntryKind.COMMANDS:
                 self._apply_commands(entry)
+                self._spent_bytes += self.machine.spent
             elif entry.kind is EntryKind.MEMBERSHIP:
                 self._apply_membership(entry)
             else:

@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-from balsadb.errors import BalsaError
 from balsadb.kv.cut import Cut
 from balsadb.kv.delta import DeltaStore
 from balsadb.replica.replica import Replica
@@ -74,16 +73,16 @@ class CutWriter:
     def _step(self) -> None:
         """Do one slice: of what the cut before has left to be forgotten, or else of the oldest cut."""
         self._scheduled = False
-        store = self._replica.machine.store
         if self._stopped:
             return
-        if not store.trim():
-            if not self._queue:
-                return
-            try:
+        store = self._replica.machine.store
+        try:
+            if not store.trim():
+                if not self._queue:
+                    return
                 self._step_cut(store, self._queue[0])
-            except BalsaError as error:
-                stop_process(str(error))
+        except Exception as error:
+            stop_process(str(error))
         self._go_on()
 
     def _step_cut(self, store: DeltaStore, cut: Cut) -> None:
@@ -108,7 +107,7 @@ class CutWriter:
             result = future.result()
             if not self._stopped:
                 done(result)
-        except BalsaError as error:
+        except Exception as error:
             stop_process(str(error))  # rule W4: nothing is acknowledged after it
 
     def _counted(self, cut: Cut, keys: Sequence[bytes], present: int) -> None:

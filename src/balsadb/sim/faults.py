@@ -54,6 +54,8 @@ class FaultPlan(msgspec.Struct, frozen=True, kw_only=True):
     """Disks a minute that are full for a while."""
     bit_flips: float = 0.0
     """Bits a minute that flip on the disk of a stopped server. Only a minority has such disks."""
+    transfers: float = 0.0
+    """Leaders a minute that are asked to hand over."""
     state_losses: float = 0.0
     """States a minute that are gone from a stopped server, whose log is whole. Only of a minority."""
     clock_jumps: float = 0.0
@@ -98,6 +100,7 @@ def draw(rng: random.Random, nodes: int | None = None) -> FaultPlan:
         interrupted_starts=some((0.1, 0.5)),
         full_disks=some((3.0, 10.0)),
         bit_flips=some((3.0, 20.0)),
+        transfers=some((10.0, 60.0)),
         state_losses=some((3.0, 10.0)),
         clock_jumps=some((10.0, 60.0)),
         election_ticks=rng.choice((50, 20, 10)),
