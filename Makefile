@@ -19,9 +19,10 @@ $(READY): pyproject.toml
 run: $(READY)
 	$(BIN)/balsadb demo
 
-# All tests, the slow ones with real processes too. They want redis-server and redis-tools installed.
+# All tests but those of the simulator's seeds and bugs on purpose, which `make sim` runs. The slow ones with
+# real processes too; they want redis-server and redis-tools installed.
 test: $(READY)
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q --ignore=tests/mutants
 
 check: $(READY)
 	$(BIN)/ruff check
@@ -29,9 +30,10 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Random simulated clusters. SEED=n repeats a whole run.
+# Random simulated clusters, then every bug on purpose. SEED=n repeats the clusters of a run.
 sim: $(READY)
 	$(BIN)/balsadb sim --runs $(or $(RUNS),500) $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m pytest -q tests/mutants
 
 # Beside etcd and Redis; wants etcd-server, redis-server, redis-tools and Go.
 bench: $(READY)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -42,7 +44,16 @@ def facts(node) -> dict[str, int]:
 
 def log_bytes(node) -> int:
     """What the log takes on disk, with a file that is prepared for later."""
-    return sum(file.stat().st_size for file in (node.data_dir / "group-0" / "wal").iterdir())
+    return size_of(node.data_dir / "group-0" / "wal")
+
+
+def size_of(directory: Path) -> int:
+    """Bytes of the files in a directory; those that go away meanwhile don't count."""
+    total = 0
+    for file in directory.iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            total += file.stat().st_size
+    return total
 
 
 class Overwriter(threading.Thread):
@@ -183,7 +194,7 @@ def receiving(node) -> bool:
     """Tell whether the beginning of a state has arrived at a node."""
     files = node.data_dir / "group-0" / "incoming" / "files"
     try:
-        return sum(file.stat().st_size for file in files.iterdir()) > MIB
+        return size_of(files) > MIB
     except FileNotFoundError:
         return False
 

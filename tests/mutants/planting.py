@@ -67,8 +67,8 @@ def _plant(where: str, changes: list[Edit], undo: contextlib.ExitStack) -> None:
         undo.callback(setattr, owner, name, raw)
         return
     # A function may have been imported by name anywhere, or stand in a table of handlers.
-    for other in [m for n, m in sys.modules.items() if n.startswith("balsadb")]:
-        for attribute, value in list(vars(other).items()):
+    for other in list(sys.modules.values()):
+        for attribute, value in list(getattr(other, "__dict__", {}).items()):
             if value is original:
                 setattr(other, attribute, mutant)
                 undo.callback(setattr, other, attribute, original)

@@ -47,6 +47,23 @@ def test_a_survivor_that_notices_late_only_delays_the_fail_over():
     assert len(cluster.leaders()) == 1
 
 
+def test_a_refused_pre_vote_is_repeated_until_the_other_survivor_notices_too():
+    """Rule M3. The other one is behind and can't lead itself, so all depends on who was refused."""
+    cluster = Cluster(3, options=SERVER)
+    cluster.elect(1)
+    cluster.tick(SERVER.heartbeat_ticks)
+    cluster.lose = lambda m: isinstance(m, Append) and m.target == 3
+    cluster.propose(1)
+    cluster.settle()
+    cluster.crash(1)
+    cluster.node(2).peer_lost(1)
+    cluster.tick(10)
+    assert cluster.leaders() == []
+    cluster.node(3).peer_lost(1)
+    cluster.tick(4 * SERVER.lost_ticks_max)
+    assert [node.id for node in cluster.leaders()] == [2]
+
+
 def test_the_hurry_ends_after_an_election_timeout():
     cluster = Cluster(3, options=SERVER)
     cluster.elect(1)

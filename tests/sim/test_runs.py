@@ -61,6 +61,7 @@ def test_a_failure_is_told_with_everything_that_repeats_it(monkeypatch, error, k
     monkeypatch.setattr(World, "run", fail)
     outcome, _ = run_seed(42)
     assert outcome.kind is kind
+    assert outcome.found_by == getattr(error, "checker", type(error).__name__)
     told = describe(outcome)
     for word in (
         "seed 42",

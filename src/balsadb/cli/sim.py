@@ -36,9 +36,10 @@ def sim(seed: int | None, runs: int | None, minutes: float | None, trace: bool, 
 
 
 def _one(seed: int, trace: bool) -> None:
-    outcome, world = run_seed(seed, trace=trace)
-    for line in world.trace or ():
-        print(line)
+    outcome, world = run_seed(seed)
+    if trace:
+        for event in world.events:
+            print(event)
     if outcome.kind is Kind.PASSED:
         print(
             f"seed {seed} passed: {outcome.simulated_us / 1e6:.1f} simulated s, "

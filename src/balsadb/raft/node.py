@@ -7,7 +7,7 @@ back with `persisted`, `applied` and `fetched`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -195,6 +195,13 @@ class Node:
             return False
         core.outbox.append(Propose(core.id, state.leader, term, (payload,)))
         return True
+
+    def propose_again(self, payloads: Sequence[bytes], term: Term) -> None:
+        """Send payloads that were handed on to the leader of `term` once more, in their order (rule P3)."""
+        core = self._core
+        state = core.state
+        if term == core.term and not isinstance(state, Leader) and state.leader != NOBODY:
+            core.outbox.append(Propose(core.id, state.leader, term, tuple(payloads)))
 
     def propose_entry(self, kind: EntryKind, payload: bytes) -> Index | None:
         """As leader, append a CLOCK or MEMBERSHIP entry and return its index; None when refused.

@@ -119,6 +119,8 @@ class Replica:
         """Bytes of entries written to the log so far, that of the start included."""
         self._released_bytes = 0
         """The same when the newest cut was made that lets the log go."""
+        self._spent_bytes = 0
+        """Bytes that the entries applied in this turn have written."""
         self._due: deque[Request] = deque()
         """Reads that may be answered from the state as it is, in order, once their keys are in memory."""
         self._warming: Warm | None = None
@@ -151,9 +153,14 @@ class Replica:
         """Tell whether no request waits for an answer."""
         return self._proposals.idle and self._reads.idle and not self._due
 
-    def submit(self, request: Request) -> None:
-        """Take a request. It comes back, answered, in `Effects.finished` of this or a later turn."""
+    def submit(self, request: Request, now_ms: int = 0) -> None:
+        """Take a request. It comes back, answered, in `Effects.finished` of this or a later turn.
+
+        `now_ms` is when it came, if that is later than the last turn. After a pause of the process the last
+        turn may be so long ago that the deadline of a request that has just come would be over.
+        """
         lane = request.lane
+        self.now_ms = max(self.now_ms, now_ms)
         request.deadline_ms = self.now_ms + self.options.request_timeout_ms
         # The bound of design section 4: refused before anything else knows it, so certainly not applied.
         refused = self.held_bytes > 0 and self.held_bytes + request.size > self.options.queued_bytes_max
@@ -364,6 +371,7 @@ class Replica:
         """
         self.now_ms, self.wall_ms = now_ms, wall_ms
         node, reads, proposals = self.node, self._reads, self._proposals
+        self._spent_bytes = 0
         effects = Effects([], None, [], self._finished, [], [], None, False)
         for _ in range(READY_ROUNDS_MAX):
             self._move_backlogs()
@@ -410,14 +418,20 @@ class Replica:
 
     def _apply(self, effects: Effects) -> None:
         """Apply what was handed out, as far as cuts and keys that must be read first allow."""
-        handed, store = self._handed, self.machine.store
+        handed, store, options = self._handed, self.machine.store, self.options
         while handed and not self._installing and (not self._cut_due or self._freeze(effects.cuts)):
+            if self._spent_bytes >= options.apply_bytes_max:
+                effects.again = (
+                    True  # a few bytes of log can write megabytes (rule S5): others get their turn
+                )
+                break
             entry = handed[0]
             if not store.complete and entry.index > self._warm_index and not self._warm_entries(effects):
                 break
             handed.popleft()
             if entry.kind is EntryKind.COMMANDS:
                 self._apply_commands(entry)
+                self._spent_bytes += self.machine.spent
             elif entry.kind is EntryKind.MEMBERSHIP:
                 self._apply_membership(entry)
             else:

@@ -1,12 +1,13 @@
 """HTTP health endpoints, for load balancers, orchestrators and people with curl.
 
 `/livez` answers 200 as long as the process runs its loop. `/readyz` answers 200 when this node can serve and
-503 with one sentence when it can not. Everything else is 404. aiohttp takes a quarter of a second to import,
-so only a server imports this module.
+503 with one sentence when it can not. `POST /backup` answers the whole state, for `balsadb backup`.
+Everything else is 404. aiohttp takes a quarter of a second to import, so only a server imports this module.
 """
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from aiohttp import web
 
 from balsadb.address import format_address
 from balsadb.errors import UsageError
+from balsadb.server.backups import Backups, Unavailable
 
 BODY_BYTES_MAX: Final = 1024
 """No request here has a body; this is what one may have before it is refused."""
@@ -25,6 +27,8 @@ KEEPALIVE_S: Final = 15.0
 """How long an idle connection stays open after a response."""
 SHUTDOWN_S: Final = 1.0
 """How long a stop waits for responses under way."""
+STALLED_S: Final = 30.0
+"""A client that takes nothing of its answer for so long is given up."""
 BACKLOG: Final = 64
 """Connections waiting to be accepted."""
 
@@ -32,22 +36,55 @@ Readiness: TypeAlias = Callable[[], str | None]
 """Returns None when the node can serve, else one sentence that says why not."""
 
 _READY: Final[web.AppKey[Readiness]] = web.AppKey("ready")
+_BACKUPS: Final[web.AppKey[Backups]] = web.AppKey("backups")
 
 
-def create_app(ready: Readiness) -> web.Application:
-    """Return the application; `ready` is asked at every request to /readyz."""
+def create_app(ready: Readiness, backups: Backups | None = None) -> web.Application:
+    """Return the application; `ready` is asked at every request to /readyz, `backups` gives the state."""
     app = web.Application(client_max_size=BODY_BYTES_MAX)
     app[_READY] = ready
     app.router.add_get("/livez", _live)
     app.router.add_get("/readyz", _ready)
+    if backups is not None:
+        app[_BACKUPS] = backups
+        app.router.add_post("/backup", _backup)
     app.router.add_route("*", "/{anything:.*}", _not_found)
     return app
 
 
-async def start(app: web.Application, host: str, port: int) -> web.AppRunner:
+class _Site(web.BaseSite):
+    """A listening socket with a bound on its connections."""
+
+    def __init__(self, runner: web.AppRunner, host: str, port: int, connections_max: int) -> None:
+        super().__init__(runner, backlog=BACKLOG)
+        self._host, self._port = host, port
+        self._connections_max = connections_max
+
+    @property
+    def name(self) -> str:
+        """Say where it listens."""
+        return format_address(self._host, self._port)
+
+    async def start(self) -> None:
+        """Listen."""
+        await super().start()
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(self._accept, self._host, self._port, backlog=self._backlog)
+
+    def _accept(self) -> web.RequestHandler:
+        """Make room for a connection: a health check must get through whoever leaves his connections open."""
+        server = self._runner.server
+        assert server is not None
+        if len(server.connections) >= self._connections_max:
+            server.connections[0].force_close()
+        return server()
+
+
+async def start(app: web.Application, host: str, port: int, connections_max: int = 32) -> web.AppRunner:
     """Listen on `host:port` (port 0: any free one, see `runner.addresses`).
 
-    Raises UsageError with a sentence when that can't be done.
+    One more than `connections_max` connections closes the oldest. Raises UsageError with a sentence when
+    listening can't be done.
     """
     runner = web.AppRunner(
         app,
@@ -60,7 +97,7 @@ async def start(app: web.Application, host: str, port: int) -> web.AppRunner:
     )
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port, backlog=BACKLOG).start()
+        await _Site(runner, host, port, connections_max).start()
     except (OSError, OverflowError, UnicodeError) as error:
         await runner.cleanup()
         raise UsageError(_refusal(host, port, error)) from error
@@ -89,6 +126,37 @@ async def _live(request: web.Request) -> web.Response:
 async def _ready(request: web.Request) -> web.Response:
     reason = request.app[_READY]()
     return web.Response(text="ready") if reason is None else web.Response(text=reason, status=503)
+
+
+async def _backup(request: web.Request) -> web.StreamResponse:
+    if "Origin" in request.headers:
+        # Browsers say where a POST comes from. A web page must not get at the data by way of its visitor.
+        return web.Response(text="backups are not given to browsers", status=403)
+    stream = request.app[_BACKUPS].stream()
+    try:
+        try:
+            piece = await anext(stream)
+        except Unavailable as error:
+            return web.Response(text=str(error), status=503)
+        response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
+        await response.prepare(request)
+        try:
+            await _write(response, piece)
+            async for piece in stream:
+                await _write(response, piece)
+            await response.write_eof()
+        except (Unavailable, OSError, TimeoutError):
+            # Half of a state is none: the client sees that the answer has no end.
+            if request.transport is not None:
+                request.transport.abort()
+        return response
+    finally:
+        await stream.aclose()
+
+
+async def _write(response: web.StreamResponse, piece: bytes) -> None:
+    async with asyncio.timeout(STALLED_S):
+        await response.write(piece)
 
 
 async def _not_found(request: web.Request) -> web.Response:

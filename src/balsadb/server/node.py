@@ -15,6 +15,7 @@ import hashlib
 import os
 import random
 import secrets
+import shutil
 import signal
 import sys
 from collections.abc import Iterable, Sequence
@@ -29,7 +30,9 @@ from balsadb.raft.node import Node as RaftNode
 from balsadb.raft.node import Options, Role
 from balsadb.raft.types import NOBODY, Configuration, Member, NodeId
 from balsadb.replica import Replica, ReplicaOptions
+from balsadb.server import descriptors
 from balsadb.server.admission import Admission
+from balsadb.server.backups import Backups
 from balsadb.server.clock import Clock
 from balsadb.server.commands.client_state import ClientState
 from balsadb.server.commands.view import NodeStatus
@@ -37,7 +40,7 @@ from balsadb.server.config import ServeConfig
 from balsadb.server.cuts import CutWriter
 from balsadb.server.driver import TICK_SECONDS, Driver
 from balsadb.server.listener import Listener
-from balsadb.server.peers import Peers
+from balsadb.server.peers import STRANGERS_MAX, Peers
 from balsadb.server.snapshots import SnapshotReceiver, SnapshotSender
 from balsadb.storage.datadir import DataDirectory
 from balsadb.storage.files import OsFiles
@@ -45,6 +48,8 @@ from balsadb.storage.opening import open_log
 from balsadb.storage.state import StateDirectory, StateStore
 from balsadb.storage.wal import WalOptions
 
+HTTP_CONNECTIONS_MAX = 32
+"""HTTP connections at once; past it the oldest one is closed."""
 DRAIN_SECONDS_MAX = 2.0
 """How long a stopping node waits for requests that are under way."""
 
@@ -75,9 +80,12 @@ class Node:
         config = self.config
         loop = asyncio.get_running_loop()
         self._started_ms = self._clock.monotonic_ms()
+        others = 2 * len(config.cluster) + STRANGERS_MAX + HTTP_CONNECTIONS_MAX
+        clients_max = descriptors.clients_max(others)
         self._open_storage(stack)
         self.replica = self._make_replica()
-        digest = hashlib.sha256(config.cluster_text.encode()).digest()[:16]
+        beginning = f"{config.cluster_text}\0{self._directory.meta.restored.hex()}"
+        digest = hashlib.sha256(beginning.encode()).digest()[:16]
         self._admission = Admission(self.replica, self._directory, digest)
         self._driver = Driver(self.replica, self._wal, self._clock, loop)
         self._driver.on_configuration = self._admission.remember_cluster_id
@@ -87,12 +95,14 @@ class Node:
         stack.push_async_callback(self._close_state)
         self._driver.on_cuts = self._cuts.add
         self._driver.on_collect = self._cuts.collect
-        self._listener = Listener(self._driver, self, self._clock)
-        others = {n: config.dial.get(n, a) for n, a in config.cluster.items() if n != config.id}
-        addresses = {n: parse_address(a) for n, a in others.items()}
+        self._listener = Listener(self._driver, self, self._clock, clients_max)
+        peers = {n: config.dial.get(n, a) for n, a in config.cluster.items() if n != config.id}
+        addresses = {n: parse_address(a) for n, a in peers.items()}
         receiver = SnapshotReceiver(self._driver, self._cuts, self._states, self._files)
         self._peers = Peers(self._driver, self._admission, addresses, receiver)
         outgoing = f"{self._directory.group_path}/outgoing"
+        # A killed process leaves its copies behind, and they keep the space of files that are long gone.
+        await asyncio.to_thread(shutil.rmtree, outgoing, True)
         self._sender = SnapshotSender(self._driver, self._cuts, self._admission, addresses, outgoing)
         self._driver.on_snapshot = self._sender.send
         self._driver.start()
@@ -189,7 +199,9 @@ class Node:
         from balsadb.server import http  # aiohttp takes 200 ms to import; only for those who want it
 
         host, port = parse_address(address)
-        runner = await http.start(http.create_app(self.unready), host, port)
+        backups = Backups(self._driver, self._cuts, f"{self._directory.group_path}/outgoing/backup")
+        app = http.create_app(self.unready, backups)
+        runner = await http.start(app, host, port, HTTP_CONNECTIONS_MAX)
         stack.push_async_callback(http.stop, runner)
 
     # -------------------------------------------------------------------- stop
@@ -304,6 +316,7 @@ def run(config: ServeConfig) -> None:
         raise UsageError("BalsaDB does not run under python -O: its assertions are part of its safety")
     if os.name == "nt":
         raise UsageError("BalsaDB servers run on Linux and macOS; Windows has no way to sync a file range")
+    descriptors.raise_limit()
     try:
         import uvloop
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
-from balsadb.kv.reply import OK, Refusal, Reply
+from balsadb.kv.reply import Refusal, Reply, Status
 from balsadb.raft.types import NodeId
 from balsadb.replica.request import Lane, Request, RequestKind
+from balsadb.sim.checkers.order import ConnectionOrder
 from balsadb.sim.failures import SafetyViolation
 from balsadb.sim.history import Action, Operation
 
@@ -56,8 +57,7 @@ class Client:
         self._lane = Lane(self)
         self._flying: list[tuple[Request, _Call]] = []
         self._serial = 0
-        self._order: dict[bytes, tuple[set[bytes], set[bytes]]] = {}
-        """By key: values that this connection has appended, and values whose answer is still due."""
+        self._order = ConnectionOrder(only_appends=not rewrites)
 
     def begin(self) -> None:
         """Think for a moment, then go."""
@@ -89,7 +89,7 @@ class Client:
             server = self._rng.choice(alive)
             self._server, self._boot = server.id, server.starts
             self._lane = Lane(self)
-            self._order.clear()
+            self._order.reconnected()
         return True
 
     def _draw(self) -> list[tuple[Action, bytes, bytes]]:
@@ -128,8 +128,7 @@ class Client:
         else:
             request = Request(self._lane, RequestKind.READ, commands, [], len(commands), size)
         for action, key, argument in operations:
-            if action in (Action.APPEND, Action.PUT):
-                self._order.setdefault(key, (set(), set()))[1].add(argument)
+            self._order.sent(action, key, argument)
         self._flying.append((request, _Call(operations, self._now())))
         replica.submit(request)
         self._world.servers[self._server].wake()
@@ -151,7 +150,7 @@ class Client:
             assert first.replies is not None
             for (action, key, argument), reply in zip(call.operations, first.replies, strict=True):
                 self._note(action, key, argument, reply, call.called)
-                self._check_order(action, key, argument, reply)
+                self._order.answered(action, key, argument, reply)
             if not self._flying:
                 self.begin()
 
@@ -167,20 +166,6 @@ class Client:
             self.begin()
         self._server = 0
 
-    def _check_order(self, action: Action, key: bytes, argument: bytes, reply: Reply) -> None:
-        """Check that the operations of one connection took effect in the order sent (rule P6)."""
-        mine, other = self._order.setdefault(key, (set(), set()))
-        if action is Action.GET and isinstance(reply, bytes):
-            early = next((value for value in other if value in reply), None)
-            if early is not None:
-                raise SafetyViolation("order", f"{key!r} shows {early!r}, which was sent after the question")
-            lost = None if self._rewrites else next((value for value in mine if value not in reply), None)
-            if lost is not None:
-                raise SafetyViolation("order", f"{key!r} lacks {lost!r}, answered before on the connection")
-        elif action is Action.APPEND and isinstance(reply, int):
-            mine.add(argument)
-        other.discard(argument)
-
     def _note(self, action: Action, key: bytes, argument: bytes, reply: Reply, called: float) -> None:
         if isinstance(reply, Refusal):
             if reply.text.startswith(DEFINITE):
@@ -191,18 +176,17 @@ class Client:
                 raise SafetyViolation("answers", f"{action.value} {key!r} was answered {reply.text!r}")
             return
         result: bytes | int | bool | None
-        match action:
-            case Action.GET:
-                assert reply is None or isinstance(reply, bytes)
-                result = reply
-            case Action.PUT:
-                assert reply is OK
+        match action, reply:
+            case Action.GET, bytes() | None as value:
+                result = value
+            case Action.APPEND, int() as length:
+                result = length
+            case Action.PUT, Status():
                 result = None
-            case Action.APPEND:
-                assert isinstance(reply, int)
-                result = reply
-            case Action.DELETE:
+            case Action.DELETE, 0 | 1:
                 result = reply == 1
+            case _:
+                raise SafetyViolation("answers", f"{action.value} {key!r} was answered {reply!r}")
         self.history.append(Operation(self.number, action, key, argument, result, called, self._now()))
 
     def _open(self, action: Action, key: bytes, argument: bytes, called: float) -> None:

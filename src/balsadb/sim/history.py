@@ -35,6 +35,12 @@ class Operation(msgspec.Struct, frozen=True):
     returned: float | None = None
     """When the answer arrived; None: no answer, so it may have happened at any time after, or never."""
 
+    def __str__(self) -> str:
+        words = " ".join((self.action.value, *([repr(self.argument)] if self.argument else [])))
+        if self.returned is None:
+            return f"[{self.called:.6f} ..         ?] client {self.client}: {words} -> no answer"
+        return f"[{self.called:.6f} .. {self.returned:.6f}] client {self.client}: {words} -> {self.result!r}"
+
 
 def certain(operations: list[Operation]) -> int:
     """Count the operations whose outcome is known."""

@@ -205,7 +205,7 @@ class Nemesis:
             server.end(power_loss=self._rng.random() < 0.5)
         where = server.disk.flip_bit()
         self.damaged.add(server.id)
-        self._world.note(f"flip {server.id} {where}")
+        self._world.note(f"a bit flips on server {server.id}: {where}", server.id)
 
     def _transfer(self) -> None:
         """Ask a leader to hand over to somebody, who may be dead, or to whom it likes."""
@@ -215,7 +215,7 @@ class Nemesis:
             target = self._rng.choice((0, *sorted(self._world.servers)))
             assert server.replica is not None
             taker = server.replica.transfer(target)
-            self._world.note(f"transfer {server.id}->{target}: {taker}")
+            self._world.note(f"server {server.id} is to hand over to {target}: {taker}", server.id)
             server.wake()
 
     def _lose_state(self) -> None:
@@ -225,7 +225,7 @@ class Nemesis:
         if server.replica is not None:
             server.end(power_loss=self._rng.random() < 0.5)
         server.state.lose()
-        self._world.note(f"lose state {server.id}")
+        self._world.note(f"server {server.id} loses its state", server.id)
 
     def _pause(self) -> None:
         server = self._any_up()

@@ -12,8 +12,11 @@ from enum import Enum
 
 import msgspec
 
+from balsadb.sim.checkers.reduction import explain
 from balsadb.sim.failures import LivenessViolation, SafetyViolation
 from balsadb.sim.faults import FaultPlan
+from balsadb.sim.history import Operation
+from balsadb.sim.trace import explaining
 from balsadb.sim.world import World
 from balsadb.version import __version__
 
@@ -41,8 +44,12 @@ class Outcome(msgspec.Struct, frozen=True):
     problem: str
     """Empty when the run passed."""
     plan: FaultPlan
-    recent: tuple[str, ...]
-    """The last events before the end."""
+    found_by: str
+    """The checker, or the name of the exception, that ended it; empty when the run passed."""
+    history: tuple[Operation, ...]
+    """What clients saw of a key and no order explains."""
+    events: tuple[str, ...]
+    """The events that explain a failure; none when the run passed."""
     trace_hash: int
     """Equal for two runs only if the same happened in both."""
     simulated_us: int
@@ -52,25 +59,28 @@ class Outcome(msgspec.Struct, frozen=True):
     faults: int
 
 
-def run_seed(seed: int, plan: FaultPlan | None = None, *, trace: bool = False) -> tuple[Outcome, World]:
+def run_seed(seed: int, plan: FaultPlan | None = None) -> tuple[Outcome, World]:
     """Run one seed to its end."""
     began = time.process_time()
-    world = World(seed, plan, trace=trace)
+    world = World(seed, plan)
     kind, problem = Kind.PASSED, ""
+    failure: Exception | None = None
     try:
         world.run()
     except SafetyViolation as violation:
-        kind, problem = Kind.SAFETY, str(violation)
+        kind, problem, failure = Kind.SAFETY, str(violation), violation
     except LivenessViolation as violation:
-        kind, problem = Kind.LIVENESS, str(violation)
+        kind, problem, failure = Kind.LIVENESS, str(violation), violation
     except Exception as error:
-        kind, problem = Kind.CRASH, "".join(traceback.format_exception(error)).rstrip()
+        kind, problem, failure = Kind.CRASH, "".join(traceback.format_exception(error)).rstrip(), error
     outcome = Outcome(
         seed=seed,
         kind=kind,
         problem=problem,
         plan=world.plan,
-        recent=tuple(world.recent),
+        found_by=getattr(failure, "checker", type(failure).__name__) if failure else "",
+        history=getattr(failure, "history", ()),
+        events=tuple(explaining(world.events, failure)) if failure else (),
         trace_hash=world.trace_hash,
         simulated_us=world.scheduler.now_us,
         cpu_seconds=time.process_time() - began,
@@ -115,9 +125,10 @@ def describe(outcome: Outcome) -> str:
         "faults: " + ", ".join(f"{name}={value}" for name, value in plan.items()),
         "",
         outcome.problem,
+        *(f"  {line}" for line in (explain(outcome.history) if outcome.history else ())),
         "",
-        f"the last {len(outcome.recent)} events (simulated microseconds, what):",
-        *(f"  {line}" for line in outcome.recent),
+        f"the last {len(outcome.events)} events that have to do with it (simulated microseconds, what):",
+        *(f"  {line}" for line in outcome.events),
         "",
         f"again: {again}    with every event: {again} --trace",
     ]

@@ -26,7 +26,7 @@ from balsadb.raft.messages import Message
 from balsadb.raft.node import Node, Options
 from balsadb.raft.options import Recovered
 from balsadb.raft.ready import Fetch
-from balsadb.raft.types import Configuration, HardState, NodeId, Term
+from balsadb.raft.types import Configuration, HardState, NodeId
 from balsadb.replica import Replica, ReplicaOptions
 from balsadb.replica.replica import Warm
 from balsadb.sim.disk import Disk, Interrupted
@@ -61,7 +61,14 @@ START_MS = 1_600_000_000_000
 """Wall clock at the start of a run."""
 
 OPTIONS = Options()
-SMALL = Options(append_bytes_max=1, inflight_messages_max=4, inflight_bytes_max=2_000, cache_bytes_max=600)
+SMALL = Options(
+    append_bytes_max=1,
+    inflight_messages_max=4,
+    inflight_bytes_max=2_000,
+    uncommitted_bytes_max=20_000,
+    cache_bytes_max=600,
+    reads_max=3,
+)
 """Tiny caches and windows: every bound is met all the time."""
 
 
@@ -120,8 +127,8 @@ class Server:
         self.paused = False
         self.wall_offset_ms = 0
         """How wrong this machine's wall clock is."""
-        self.durable_term: Term = 0
-        """Newest term that this server has on disk."""
+        self.durable = HardState()
+        """What this server has promised: the newest hard state on its disk."""
         self.starts = 0
         self.broken: str | None = None
         """Why this server must not start again: what its disk holds can't be trusted any more."""
@@ -272,6 +279,7 @@ class Server:
         self.disk.process_ended()
         self.state.process_ended()
         if power_loss:
+            self._world.note(f"server {self.id} loses power", self.id)
             self.disk.power_loss()
         self._world.ended(self, was_up=was_up)
 
@@ -387,7 +395,7 @@ class Server:
             self._after(sync_us, self._synced, self._flying)
             risk = 0.0 if world.healthy else world.plan.crashes_in_writes
             state = effects.write.hard_state
-            if state is not None and state.term != self.durable_term:
+            if state is not None and state.term != self.durable.term:
                 risk *= 100
             if risk and self._rng.random() < risk:
                 self._after(self._rng.randrange(sync_us), self._crash_in_write)
@@ -437,8 +445,8 @@ class Server:
             return
         self._flying = None
         if self._durable_next is not None:
-            self.durable_term = self._durable_next.term
-        self._world.log_checker.synced(self.id, self._entries)
+            self.durable = self._durable_next
+        self._note_sync()
         self.replica.persisted(write.number)
         if wal.prepare_due and not self._preparing:
             self._preparing = True
@@ -446,6 +454,18 @@ class Server:
         if wal.collect_due:
             self._after(self._rng.randrange(PREPARE_US_MAX), self._collect)
         self.wake()
+
+    def _note_sync(self) -> None:
+        """Tell what has just become durable."""
+        world, entries, state = self._world, self._entries, self._durable_next
+        world.log_checker.synced(self.id, entries)
+        first, last, term = (entries[0][0], *entries[-1][:2]) if entries else (0, 0, 0)
+        what = f"server {self.id} has synced"
+        if entries:
+            what += f" entries {first}..{last} up to term {term}"
+        if state is not None:
+            what += f" term {state.term} vote {state.vote} commit {state.commit}"
+        world.note(what, self.id, first=first, last=last)
 
     def _prepare(self) -> None:
         assert self._wal is not None
@@ -519,7 +539,7 @@ class Server:
         self._sendings += 1
         sending = self._sendings
         self._sending[follower] = sending
-        world.note(f"send state {self.id}->{follower} {index}")
+        world.note(f"{self.id}->{follower} state of {index}", self.id, follower)
         world.scheduler.after(self._rng.randrange(SEND_US_MAX), arrive)
         world.scheduler.after(SEND_TIMEOUT_US, self._call, process, self._sent, (follower, 0, sending))
 
@@ -550,11 +570,14 @@ class Server:
             self.end(power_loss=False)
             return
         self._world.log_checker.covered(self.id, state.index)
+        assert self.replica is not None
+        if self.replica.node.log.term_at(state.index) != state.term:
+            self._world.log_checker.replaced(self.id, state.index)
         self._after(self._rng.randrange(SWITCH_US_MAX), self._install, state, answer)
 
     def _install(self, state: Bookkeeping, answer: Callable[[int], None]) -> None:
         assert self.replica is not None
-        self._world.note(f"install {self.id} {state.index}")
+        self._world.note(f"server {self.id} installs the state of {state.index}", self.id)
         self.state.reopen()
         installed = self.replica.install(self.state.base, state)
         assert installed

@@ -46,6 +46,8 @@ BLOCK_CACHE_BYTES = 32 * 1024 * 1024
 """RocksDB's memory for blocks of its files; besides it our own cache holds records."""
 MEMTABLE_BYTES = 32 * 1024 * 1024
 """Cuts collect in memory up to this before RocksDB writes them out by itself; at most two at a time."""
+STATE_FILES_MAX = 256
+"""Files that RocksDB keeps open."""
 BLOOM_BITS = 10
 """Bits a key of the filters that save reading for absent keys; one in a hundred slips through."""
 
@@ -56,6 +58,11 @@ REPAIR = "Remove the directory {}/state; the node then fetches the state from th
 """Remedy for damage confined to the state: the log is intact, so the node remembers its votes."""
 
 _T = TypeVar("_T")
+
+
+def is_record(key: bytes) -> bool:
+    """Tell whether a key on disk is that of a record."""
+    return key.startswith(_DATA)
 
 
 class StateBatch:
@@ -77,6 +84,10 @@ class StateBatch:
     def bookkeeping(self, data: bytes) -> None:
         """Replace the bookkeeping."""
         self.batch.put(_BOOKKEEPING, data)
+
+    def put_raw(self, key: bytes, value: bytes) -> None:
+        """Set a key as `StateStore.raw_items` yields it."""
+        self.batch.put(key, value)
 
 
 class StateStore:
@@ -129,6 +140,16 @@ class StateStore:
             yield key[len(_DATA) :], decode_record(cursor.value())
             cursor.next()
         self._trusted(cursor.status)  # a damaged block ends the loop as if there were no more
+
+    def raw_items(self) -> Iterator[tuple[bytes, bytes]]:
+        """Yield all but the bookkeeping as it stands on disk, in the order of the keys' bytes."""
+        cursor = self._trusted(self._database.iter)
+        cursor.seek(b"")
+        while cursor.valid():
+            if (key := cursor.key()) != _BOOKKEEPING:
+                yield key, cursor.value()
+            cursor.next()
+        self._trusted(cursor.status)
 
     # ------------------------------------------------------------------- cuts
 
@@ -190,7 +211,7 @@ def _options() -> Options:
     options.set_compression_type(DBCompressionType.lz4())
     options.set_level_compaction_dynamic_level_bytes(True)
     options.set_keep_log_file_num(2)
-    options.set_max_open_files(256)
+    options.set_max_open_files(STATE_FILES_MAX)
     options.set_stats_dump_period_sec(0)
     table = BlockBasedOptions()
     table.set_bloom_filter(BLOOM_BITS, False)
@@ -217,6 +238,16 @@ class Current(NamedTuple):
     """Its index when it was received from another node; 0 when it grew here."""
 
 
+def read_pointer(path: str, data: bytes) -> Current:
+    """Return what the pointer at `path` says. Raises DataError when it says nothing."""
+    words = data.split()
+    directory = os.path.dirname(path)
+    if len(words) != 2 or not all(word.isdigit() for word in words):
+        remedy = REPAIR.format(os.path.dirname(directory))
+        raise DataError(path, 0, "this does not name a state", remedy)
+    return Current(f"{directory}/{words[0].decode()}", int(words[1]))
+
+
 class StateDirectory:
     """Which of the state directories counts, and how another one takes its place."""
 
@@ -232,13 +263,9 @@ class StateDirectory:
             self.switch("1", 0)
         file = files.open(pointer)
         try:
-            words = file.read(min(file.size, POINTER_BYTES_MAX), 0).split()
+            return read_pointer(pointer, file.read(min(file.size, POINTER_BYTES_MAX), 0))
         finally:
             file.close()
-        if len(words) != 2 or not all(word.isdigit() for word in words):
-            group = os.path.dirname(self.path)
-            raise DataError(pointer, 0, "this does not name a state", REPAIR.format(group))
-        return Current(f"{self.path}/{words[0].decode()}", int(words[1]))
 
     def fresh(self) -> str:
         """Return a path for a new state, next to the one in use."""

@@ -38,20 +38,12 @@ class Verdict(Enum):
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """The verdict on one key, with what is needed to understand it."""
+    """The verdict on one key."""
 
     verdict: Verdict
     key: bytes = b""
     operations: tuple[Operation, ...] = ()
     """All operations on the key, by the time of their call."""
-
-    def __str__(self) -> str:
-        lines = [f"{self.verdict.value}: key {self.key!r}"]
-        for op in self.operations:
-            end = "?" if op.returned is None else f"{op.returned:g}"
-            what = f"{op.action.value} {op.argument!r} -> {op.result!r}"
-            lines.append(f"  [{op.called:g} .. {end}] client {op.client} {what}")
-        return "\n".join(lines)
 
 
 def check(history: Iterable[Operation], steps_max: int = STEPS_MAX) -> Finding:

@@ -1,0 +1,58 @@
+"""What a node refuses by itself: stale reads when it heard nobody, and more than it can hold."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from balsadb.kv.machine import StateMachine
+from balsadb.raft.messages import Heartbeat
+from balsadb.raft.node import Node, Options, Recovered
+from balsadb.raft.types import Configuration
+from balsadb.replica import Lane, Replica, ReplicaOptions, Request, RequestKind
+
+VOTERS = (1, 2, 3)
+
+
+@pytest.fixture
+def replica():
+    node = Node(2, Configuration(voters=VOTERS), Recovered(), Options(), random.Random(0), 0)
+    options = ReplicaOptions(stale_read_ms=300, queued_bytes_max=1_000)
+    return Replica(node, StateMachine(VOTERS), 1, options, store_id=b"store")
+
+
+def answer(replica: Replica, request: Request, at_ms: int) -> object:
+    replica.submit(request)
+    replica.turn(at_ms, 0, disk_idle=True)
+    return request.replies[0] if request.replies else None
+
+
+def stale_read() -> Request:
+    return Request(Lane(), RequestKind.STALE_READ, [[b"GET", b"k"]], [], 1, 1)
+
+
+def write(size: int) -> Request:
+    return Request(Lane(), RequestKind.WRITE, [[b"SET", b"k", bytes(size)]], [], 1, size)
+
+
+def test_rule_r4_a_readonly_read_is_refused_once_no_leader_was_heard_for_a_while(replica):
+    replica.tick(100, 0)
+    assert answer(replica, stale_read(), 100) is None, "the key is absent"
+    replica.step(Heartbeat(1, 2, 1, 0, 0))
+    replica.tick(200, 0)
+    replica.peer_lost(1)
+    replica.tick(500, 0)
+    assert answer(replica, stale_read(), 500) is None
+    replica.tick(501, 0)
+    assert answer(replica, stale_read(), 501).text.startswith(b"CLUSTERDOWN")
+
+
+def test_rule_b1_requests_past_the_bound_in_bytes_are_refused_and_one_is_always_admitted(replica):
+    first, second = write(5_000), write(1)
+    assert answer(replica, first, 0) is None
+    assert answer(replica, second, 0).text.startswith(b"TRYAGAIN")
+    assert first.replies is None
+    replica.tick(10_000, 0)
+    assert first.replies is not None
+    assert answer(replica, write(1_000), 10_000) is None
