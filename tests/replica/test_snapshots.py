@@ -63,7 +63,7 @@ class Rig:
         self.prompt = True
         """Whether the disk is done at once."""
         self.cuts: list = []
-        self.snapshots: list[int] = []
+        self.snapshots: list[tuple[int, int]] = []
         self.sent: list = []
         self.finished: list[Request] = []
 
@@ -326,7 +326,7 @@ def test_a_follower_that_needs_a_newer_state_than_there_is_waits_for_the_next_cu
     rig.write()
     rig.replica.step(StateRequest(2, 1, rig.node.term, cut.index))
     rig.turn()
-    assert rig.snapshots == [2]
+    assert rig.snapshots == [(2, cut.index)]
 
 
 def leading(rig: Rig) -> None:

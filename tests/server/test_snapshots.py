@@ -94,10 +94,10 @@ class Sender:
         cuts = SimpleNamespace(store=self.store)
         self.sender = SnapshotSender(driver_of(self.replica), cuts, admission, addresses, self.directory)
 
-    async def send(self, *followers: int) -> None:
+    async def send(self, *followers: int, least: int = 0) -> None:
         """Send to these at once, and wait for the end."""
         for follower in followers:
-            self.sender.send(follower)
+            self.sender.send(follower, least)
         await asyncio.gather(*self.sender._tasks.values(), return_exceptions=True)
 
     async def close(self) -> None:
@@ -367,6 +367,20 @@ def test_a_copy_that_the_log_does_not_continue_any_more_is_replaced(tmp_path):
     between(tmp_path, act)
 
 
+def test_a_copy_that_is_too_old_for_a_follower_is_replaced(tmp_path):
+    """One that lost its state has a log that begins later than this node's."""
+
+    async def act(sender, receiver):
+        await sender.send(3)
+        machine = StateMachine((), sender.store, sender.store.bookkeeping)
+        go_on(sender.store, machine, 50)
+        sender.replica.snapshot_index = 50
+        await sender.send(2, least=45)
+        assert receiver.replica.installed == [50]
+
+    between(tmp_path, act)
+
+
 def test_a_copy_that_nobody_asks_for_is_removed_after_a_while(tmp_path, monkeypatch):
     monkeypatch.setattr(snapshots, "KEEP_SECONDS", 0.01)
 
@@ -400,7 +414,7 @@ def test_a_sending_that_is_under_way_is_not_begun_twice(tmp_path):
 def test_stopping_gives_up_what_is_under_way_and_leaves_no_copy(tmp_path):
     async def act(sender, receiver):
         receiver.replica.busy = 10**9
-        sender.sender.send(2)
+        sender.sender.send(2, 0)
         while not receiver.inboxes:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
         await sender.sender.stop()
@@ -458,8 +472,8 @@ def test_damage_on_the_way_is_found_and_the_sending_fails(tmp_path):
     async def act(sender, receiver):
         real = sender.sender._current_copy
 
-        async def damaged(follower):
-            copy = await real(follower)
+        async def damaged(follower, least):
+            copy = await real(follower, least)
             files = list(copy.offer.files)
             files[-1] = StateFile(files[-1].name, files[-1].length, files[-1].checksum ^ 1)
             copy.offer = Offer(copy.offer.index, copy.offer.term, tuple(files))
@@ -481,7 +495,7 @@ def test_an_older_connection_does_not_install_what_a_newer_one_has_begun_to_repl
 
     async def act(sender, receiver):
         receiver.replica.busy = 10**9
-        sender.sender.send(2)
+        sender.sender.send(2, 0)
         while 10**9 - receiver.replica.busy < 3:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
         newer = SimpleNamespace(close=lambda: None)

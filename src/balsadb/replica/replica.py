@@ -61,8 +61,9 @@ class Effects(msgspec.Struct, gc=False):
     """Answered requests, in the order answered."""
     cuts: list[Cut]
     """Write these to the state on disk, in order, then call `Replica.cut_written`."""
-    snapshots: list[NodeId]
-    """Send these followers the state on disk, then call `Replica.snapshot_ended`."""
+    snapshots: list[tuple[NodeId, Index]]
+    """Send these followers the state on disk, not older than as of the index; then call
+    `Replica.snapshot_ended`."""
     warm: Warm | None
     """Read these keys from the state on disk, then call `Replica.warmed`."""
     again: bool
@@ -398,7 +399,7 @@ class Replica:
             effects.fetches += ready.fetches
             for follower, least in ready.snapshots:
                 if self.snapshot_index >= least:
-                    effects.snapshots.append(follower)
+                    effects.snapshots.append((follower, least))
                 else:
                     self._release = True  # it will ask again
             if ready.dropped_reads:

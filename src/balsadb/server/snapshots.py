@@ -69,10 +69,14 @@ class SnapshotSender:
         self._copying = asyncio.Lock()
         self._forgetting: asyncio.TimerHandle | None = None
 
-    def send(self, follower: NodeId) -> None:
-        """Begin to send the state to a follower; the replica is told of the end."""
+    def send(self, follower: NodeId, least: Index) -> None:
+        """Begin to send the state to a follower; the replica is told of the end.
+
+        A copy from before `least` is of no use to it. There is a newer state.
+        """
         if follower not in self._tasks:
-            task = asyncio.get_running_loop().create_task(self._send(follower), name=f"state-{follower}")
+            sending = self._send(follower, least)
+            task = asyncio.get_running_loop().create_task(sending, name=f"state-{follower}")
             self._tasks[follower] = task
             task.add_done_callback(lambda _: self._tasks.pop(follower, None))
 
@@ -87,10 +91,10 @@ class SnapshotSender:
         if self._copy is not None:
             self._copy.remove()
 
-    async def _send(self, follower: NodeId) -> None:
+    async def _send(self, follower: NodeId, least: Index) -> None:
         index: Index = 0
         try:
-            copy = await self._current_copy(follower)
+            copy = await self._current_copy(follower, least)
             for attempt in range(ATTEMPTS):
                 if attempt:
                     await asyncio.sleep(PAUSE_SECONDS)
@@ -107,12 +111,12 @@ class SnapshotSender:
             self._driver.wake()
             self._forget_later()
 
-    async def _current_copy(self, follower: NodeId) -> Outgoing:
+    async def _current_copy(self, follower: NodeId, least: Index) -> Outgoing:
         """Return a copy behind which the log is still there, and keep it there (rule C5)."""
         replica = self._driver.replica
         async with self._copying:
             copy = self._copy
-            if copy is None or copy.offer.index < replica.node.first_index - 1:
+            if copy is None or copy.offer.index < max(least, replica.node.first_index - 1):
                 if copy is not None:
                     await asyncio.to_thread(copy.remove)
                 path = f"{self._directory}/{replica.snapshot_index}"

@@ -403,7 +403,7 @@ class Server:
             world.network.send(message)
         for fetch in effects.fetches:
             self._after(self._rng.randrange(1_000), self._fetch, fetch)
-        for follower in effects.snapshots:
+        for follower, _ in effects.snapshots:
             self._send_state(follower)
         if effects.warm is not None:
             self._after(
