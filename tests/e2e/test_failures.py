@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import socket
 import threading
 import time
 
@@ -154,3 +155,17 @@ def test_a_single_cut_link_disturbs_nobody(cuttable):
     assert cluster.leader() == leader
     assert term(cluster, leader) == before
     judge(appenders, cluster, exact=True)
+
+
+def test_what_came_during_a_pause_of_the_process_has_its_time_after_it():
+    """The clock of the last turn is that of before the pause; by it the request would be overdue at once."""
+    with (
+        LocalCluster(nodes=1, settings={"request-timeout-ms": 500}) as cluster,
+        socket.create_connection(parse_address(cluster.servers[0]), 10) as connection,
+    ):
+        for _ in range(3):
+            cluster.pause(1)
+            connection.sendall(b"SET k 1\r\n")
+            time.sleep(1)  # this is the pause, longer than the time-out
+            cluster.resume(1)
+            assert connection.recv(1000) == b"+OK\r\n"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import socket
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from balsadb.address import parse_address
+from balsadb.testing import LocalCluster
 from e2e.load import Connection
 
 CASES = {
@@ -139,3 +141,21 @@ def test_nonsense_on_the_peer_port_is_closed(shared_cluster, data):
     connection = Connection(shared_cluster.servers[1])
     assert connection.call(b"PING") == b"PONG"
     connection.close()
+
+
+FEW_FILES = ("sh", "-c", 'ulimit -n 512; exec "$0" "$@"', sys.executable, "-P", "-m", "balsadb", "serve")
+
+
+@pytest.mark.parametrize("port", ["client_address", "peer_address", "http_address"])
+def test_idle_connections_leave_the_node_enough_open_files(port):
+    """A node that can't open the next file of its log has to stop."""
+    with LocalCluster(nodes=1, command=FEW_FILES) as cluster:
+        node = cluster.nodes[1]
+        writer = Connection(node.client_address)
+        idle = [socket.create_connection(parse_address(getattr(node, port)), 10) for _ in range(600)]
+        for number in range(20):
+            assert writer.call(b"SET", b"key", b"%d" % number * 100_000) == b"OK"
+        assert node.running
+        for connection in idle:
+            connection.close()
+        writer.close()

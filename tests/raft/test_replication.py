@@ -274,9 +274,10 @@ def test_a_change_that_could_split_the_quorum_stops_the_one_who_asks_for_it():
         Append(1, 2, 1, 1, 1, 0, 0, (b"garbage",)),
         Append(1, 2, 1, 1, 1, 0, 0, (encode_entry(1, 9, 0, EntryKind.COMMANDS, b"").encoded,)),
         Append(1, 2, 1, 1, 1, 0, 0, (encode_entry(5, 2, 0, EntryKind.COMMANDS, b"").encoded,)),
+        Append(1, 2, 1, 1, 1, 0, 0, (encode_entry(1, 2, 0, EntryKind.MEMBERSHIP, b"").encoded,)),
         Append(1, 3, 1, 1, 1, 0, 0),
     ],
-    ids=["not an entry", "another index", "a term to come", "for somebody else"],
+    ids=["not an entry", "another index", "a term to come", "no configuration", "for somebody else"],
 )
 def test_a_malformed_append_is_refused_and_leaves_no_trace(message):
     cluster = led()

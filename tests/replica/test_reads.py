@@ -78,3 +78,16 @@ def test_a_late_answer_to_a_question_of_the_former_term_confirms_nothing():
     reads.flush(1)
     reads.confirm([ReadState(2, 5, 0, 1)])
     assert not list(reads.runnable(1_000))
+
+
+def test_reads_that_were_refused_for_want_of_a_leader_are_not_kept():
+    """Clients ask again and again during an outage, so they would fill the memory."""
+    node = Asked()
+    node.leader = 0
+    reads = Reads(node, ReplicaOptions())
+    reads.add(read())
+    reads.flush(0)
+    for request in list(reads.tick(1_000)):
+        request.replies = [None]
+    assert not list(reads.tick(1_010))
+    assert reads.idle

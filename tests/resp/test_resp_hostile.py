@@ -200,3 +200,19 @@ def test_random_bytes_never_raise_and_never_give_anything_but_commands():
             for argv in parser.feed(piece):
                 assert argv
                 assert all(type(argument) is bytes for argument in argv)
+
+
+def test_a_piece_full_of_empty_lines_is_skipped_in_few_steps(monkeypatch):
+    """Taken line by line, a quarter of a megabyte would stop the event loop for a good while."""
+    lines = []
+    real = CommandParser._take_line
+
+    def take_line(parser, *arguments):
+        lines.append(arguments)
+        return real(parser, *arguments)
+
+    monkeypatch.setattr(CommandParser, "_take_line", take_line)
+    parser, commands = feed(b"\n" * 100_000 + b"\r\n" * 100_000 + b"PING\r\n" + b"\n\r\n" * 50_000, 65_536)
+    assert commands == [[b"PING"]]
+    assert parser.buffered_bytes == 0
+    assert len(lines) < 50

@@ -405,3 +405,16 @@ def test_memory_follows_the_bytes_that_came_even_in_tiny_pieces():
     tracemalloc.stop()
     assert held < 400_000
     assert parser.buffered_bytes == 200_000 + 3 + 1
+
+
+def test_what_has_arrived_of_a_command_is_known_at_every_byte():
+    """It decides how much memory a client is said to take; claims of bytes to come do not count."""
+    parser = CommandParser()
+    arrived = 0
+    for byte in b"*3\r\n$3\r\nSET\r\n$3\r\nkey\r\n$5000\r\n" + b"v" * 4999:
+        parser.feed(bytes([byte]))
+        assert abs(parser.arrived_bytes - parser.buffered_bytes) <= 3
+        arrived = parser.arrived_bytes
+    assert arrived == 3 + 3 + 4999
+    parser.feed(b"v\r\n")
+    assert parser.arrived_bytes == 0

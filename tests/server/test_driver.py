@@ -1,27 +1,109 @@
-"""The drive loop's order of things: what has arrived is delivered before time passes (rule B3)."""
+"""The drive loop: its order of things, and what happens when something in it goes wrong."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
-import sys
 import time
+from types import SimpleNamespace
 
 import pytest
+import uvloop
 
+from balsadb.errors import InvariantError, ProtocolError, StorageError
 from balsadb.raft.messages import Heartbeat
+from balsadb.raft.types import Configuration, Member
 from balsadb.replica.replica import Effects
+from balsadb.server import admission, driver
+from balsadb.server.admission import Admission
 from balsadb.server.clock import Clock
 from balsadb.server.driver import TICK_SECONDS, Driver
-
-LOOPS = [asyncio.new_event_loop]
-if sys.platform != "win32":
-    uvloop = pytest.importorskip("uvloop")
-    LOOPS.append(uvloop.new_event_loop)  # it runs timers before it reads sockets; asyncio does not
+from balsadb.storage.meta import Meta
+from balsadb.wire.frame import PROTOCOL_VERSION, Hello
 
 
-class Replica:
-    """Notes the order of its inputs."""
+class Stopped(BaseException):
+    """Stands for the end of the process."""
+
+
+@pytest.fixture(autouse=True)
+def stops(monkeypatch):
+    def stop(sentence: str) -> None:
+        raise Stopped(sentence)
+
+    for module in (driver, admission):
+        monkeypatch.setattr(module, "stop_process", stop)
+
+
+class Failing:
+    """A replica that raises whatever it is asked to do."""
+
+    configuration = None
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def step(self, message: object) -> None:
+        raise self._error
+
+    def turn(self, now_ms: int, wall_ms: int, disk_idle: bool) -> None:
+        raise self._error
+
+    def persisted(self, number: int) -> None:
+        raise self._error
+
+
+@pytest.fixture
+def loop():
+    loop = asyncio.new_event_loop()
+    yield loop
+    loop.close()
+
+
+def make(loop, error):
+    wal = SimpleNamespace(complete=lambda write: None)
+    return Driver(Failing(error), wal, Clock(), loop)
+
+
+@pytest.mark.parametrize("error", [InvariantError("broken"), MemoryError(), KeyError("a bug")])
+def test_a_turn_that_fails_stops_the_node(loop, error):
+    """An entry may be half applied then, and nobody else's is (rule S4)."""
+    with pytest.raises(Stopped):
+        make(loop, error)._turn()
+    with pytest.raises(Stopped):
+        make(loop, error)._written(SimpleNamespace(number=1))
+    with pytest.raises(Stopped):
+        make(loop, error).receive([Heartbeat(2, 1, 1, 0, 0)])
+
+
+def test_an_error_that_nobody_foresaw_says_where_it_came_from(loop):
+    with pytest.raises(Stopped, match=r"(?s)in turn.*KeyError: 'a bug'"):
+        make(loop, KeyError("a bug"))._turn()
+
+
+def test_a_malformed_message_costs_the_connection_and_not_the_node(loop):
+    with pytest.raises(ProtocolError):
+        make(loop, ProtocolError("nonsense")).receive([Heartbeat(2, 1, 1, 0, 0)])
+
+
+def test_a_node_that_can_not_note_whom_it_met_stops():
+    """An error would end the task that dials that peer, and the node would run on half connected."""
+
+    def full(meta: Meta) -> None:
+        raise StorageError("META: could not write: no space left")
+
+    directory = SimpleNamespace(meta=Meta(1, b"1" * 16, ""), update_meta=full)
+    configuration = Configuration(voters=(1, 2), members=(Member(2, "b:8001"),))
+    node = SimpleNamespace(id=1, configuration=configuration, eligible=True)
+    replica = SimpleNamespace(node=node, configuration=node.configuration, identities={1: (b"1" * 16, "")})
+    hello = Hello(PROTOCOL_VERSION, b"", b"digest", 2, 1, b"2" * 16, 1, "", False)
+    member = Admission(replica, directory, b"digest")
+    with pytest.raises(Stopped, match="no space left"):
+        member.answer(hello)
+
+
+class Noting:
+    """A replica that notes the order of its inputs."""
 
     configuration = None
 
@@ -35,22 +117,17 @@ class Replica:
         self.seen.append("tick")
 
     def turn(self, now_ms: int, wall_ms: int, disk_idle: bool) -> Effects:
-        return Effects([], None, [], [], False)
+        return Effects([], None, [], [], [], [], None, False)
 
 
-class Wal:
-    """Has nothing to do."""
-
-    prepare_due = False
-
-
-@pytest.mark.parametrize("new_loop", LOOPS)
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
 def test_after_a_pause_of_the_process_buffered_messages_come_before_a_single_tick(new_loop):
-    replica = Replica()
+    """Rule B3. uvloop runs timers before it reads sockets."""
+    replica = Noting()
 
     async def pause() -> None:
         loop = asyncio.get_running_loop()
-        driver = Driver(replica, Wal(), Clock(), loop)
+        driver = Driver(replica, SimpleNamespace(prepare_due=False), Clock(), loop)
         here, there = socket.socketpair()
         wake, woken = socket.socketpair()
 

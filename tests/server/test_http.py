@@ -126,3 +126,19 @@ def test_the_port_is_free_again_after_stop():
         await http.stop(second)
 
     asyncio.run(run())
+
+
+def test_connections_that_say_nothing_keep_no_health_check_out():
+    async def run() -> None:
+        runner = await http.start(http.create_app(Health()), "127.0.0.1", 0, connections_max=4)
+        port = runner.addresses[0][1]
+        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(12)]
+        try:
+            assert await ask(port, "/livez") == (200, "ok")
+            assert len(runner.server.connections) <= 4
+        finally:
+            for _, writer in silent:
+                writer.close()
+            await http.stop(runner)
+
+    asyncio.run(run())

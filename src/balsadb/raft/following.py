@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from balsadb.errors import InvariantError, ProtocolError
 from balsadb.raft import reads
+from balsadb.raft.configuration import decode_configuration
 from balsadb.raft.core import Core
 from balsadb.raft.entry import Entry, decode_entry
 from balsadb.raft.messages import Append, AppendResponse, CommitAdvance, Heartbeat, RoundAck
 from balsadb.raft.roles import Follower, Leader
 from balsadb.raft.transitions import become_follower
-from balsadb.raft.types import NOBODY, Index, NodeId, Round
+from balsadb.raft.types import NOBODY, EntryKind, Index, NodeId, Round
 
 
 def follow(core: Core, source: NodeId) -> Follower:
@@ -73,6 +74,8 @@ def _checked(message: Append) -> list[Entry]:
                 f"node {message.source} sent entry ({entry.term}, {entry.index}) "
                 f"where index {index} and a term in {term}..{message.term} belong"
             )
+        if entry.kind is EntryKind.MEMBERSHIP:
+            decode_configuration(entry.payload)
         term = entry.term
         entries.append(entry)
     return entries

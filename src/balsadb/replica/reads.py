@@ -116,6 +116,8 @@ class Reads:
         ]
         if lost:
             self.drop(lost)
+        # Without a leader nothing leaves `waiting` but by its deadline, and that may last for days.
+        self._waiting = [request for request in self._waiting if request.replies is None]
         for request in self.everything():
             if request.deadline_ms <= now_ms:
                 yield request

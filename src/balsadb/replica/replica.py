@@ -151,9 +151,14 @@ class Replica:
         """Tell whether no request waits for an answer."""
         return self._proposals.idle and self._reads.idle and not self._due
 
-    def submit(self, request: Request) -> None:
-        """Take a request. It comes back, answered, in `Effects.finished` of this or a later turn."""
+    def submit(self, request: Request, now_ms: int = 0) -> None:
+        """Take a request. It comes back, answered, in `Effects.finished` of this or a later turn.
+
+        `now_ms` is when it came, if that is later than the last turn. After a pause of the process the last
+        turn may be so long ago that the deadline of a request that has just come would be over.
+        """
         lane = request.lane
+        self.now_ms = max(self.now_ms, now_ms)
         request.deadline_ms = self.now_ms + self.options.request_timeout_ms
         # The bound of design section 4: refused before anything else knows it, so certainly not applied.
         refused = self.held_bytes > 0 and self.held_bytes + request.size > self.options.queued_bytes_max

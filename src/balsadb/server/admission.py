@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import msgspec
 
+from balsadb.errors import StorageError
 from balsadb.raft.types import NodeId
 from balsadb.replica.identity import stranger
 from balsadb.replica.replica import Replica
-from balsadb.storage.datadir import DataDirectory
+from balsadb.server.failure import stop_process
+from balsadb.storage.datadir import DataDirectory, Meta
 from balsadb.wire.frame import PROTOCOL_VERSION, Hello, Refused, Welcome
 from balsadb.wire.handshake import MESSAGES
 
@@ -81,7 +83,7 @@ class Admission:
         """Write the cluster id that the log has brought into `META`, once."""
         cluster_id = self._replica.configuration.cluster_id
         if cluster_id and cluster_id != self._directory.meta.cluster_id:
-            self._directory.update_meta(msgspec.structs.replace(self._directory.meta, cluster_id=cluster_id))
+            self._write_meta(msgspec.structs.replace(self._directory.meta, cluster_id=cluster_id))
 
     # ---------------------------------------------------------------- inside
 
@@ -115,7 +117,7 @@ class Admission:
         met = meta.met.get(node)
         if met is None:
             # On disk before we say that we never met another one: after a restart we still know.
-            self._directory.update_meta(msgspec.structs.replace(meta, met={**meta.met, node: store_id}))
+            self._write_meta(msgspec.structs.replace(meta, met={**meta.met, node: store_id}))
         elif met != store_id:
             return (
                 f"node {node} came with another data directory before; "
@@ -124,6 +126,13 @@ class Admission:
         self._replica.identities[node] = (store_id, client_address)
         return None
 
+    def _write_meta(self, meta: Meta) -> None:
+        """Replace `META`, or stop: a node whose disk fails goes on with nothing (rule W4)."""
+        try:
+            self._directory.update_meta(meta)
+        except StorageError as error:
+            stop_process(str(error))
+
     def _update_eligibility(self) -> None:
         node, meta = self._replica.node, self._directory.meta
         if not meta.admitted:
@@ -131,5 +140,5 @@ class Admission:
             if not others <= self._confirmed:
                 node.eligible = False
                 return
-            self._directory.update_meta(msgspec.structs.replace(meta, admitted=True))
+            self._write_meta(msgspec.structs.replace(meta, admitted=True))
         node.eligible = True

@@ -15,7 +15,7 @@ from balsadb.replica.request import Lane, Request
 from balsadb.resp.encode import encode_reply
 from balsadb.resp.parser import CommandParser
 from balsadb.server.commands.client_state import ClientState
-from balsadb.server.intake import Intake
+from balsadb.server.intake import Intake, Piece
 
 if TYPE_CHECKING:
     from balsadb.server.listener import Listener
@@ -34,14 +34,17 @@ class ClientConnection(asyncio.Protocol):
     __slots__ = (
         "_closing",
         "_cursor",
+        "_eof",
         "_intake",
         "_lane",
         "_listener",
         "_out",
         "_parser",
         "_reading_paused",
+        "_todo",
         "_unanswered",
         "_writing_paused",
+        "buffered_bytes",
         "marked",
         "state",
         "stuck_since_ms",
@@ -56,10 +59,16 @@ class ClientConnection(asyncio.Protocol):
         self._cursor = 0
         """Replies of the request at the head of `_out` that were encoded already."""
         self._unanswered = 0
+        self._todo: list[list[bytes]] = []
+        """Commands that were read and belong to a later piece; nothing is read while there are any."""
+        self._eof = False
+        """True when the client has closed its sending side."""
         self._closing = False
         """True when the connection closes as soon as everything in `_out` was written."""
         self._reading_paused = False
         self._writing_paused = False
+        self.buffered_bytes = 0
+        """Memory of an unfinished command, an open MULTI and unread replies, as the listener knows it."""
         self.marked = False
         """True while the listener will flush this connection at the end of the turn."""
         self.stuck_since_ms = 0
@@ -79,14 +88,30 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the client. Writes under way may still happen; their replies go nowhere."""
+        self._let_go()
+        self._listener.closed(self)
+
+    def drop(self) -> None:
+        """Close at once, and give up everything that is kept for this client."""
+        if self.transport is not None:
+            self.transport.abort()
+        self._let_go()
+
+    def _let_go(self) -> None:
         self.transport = None
         self._closing = True
         self._out.clear()
-        self._listener.closed(self)
+        self._todo.clear()
+        # The connection and its lane know each other, so this object may stay until the next full collection
+        # of garbage, and what it has buffered with it.
+        self._parser = CommandParser()
+        self._intake = Intake(self.state, self._listener.view)
 
     def eof_received(self) -> bool:
         """Finish the replies of a client that closed its sending side, then close."""
-        self._close_after_replies()
+        self._eof = True
+        if not self._todo:
+            self._close_after_replies()
         return True
 
     def pause_writing(self) -> None:
@@ -99,6 +124,7 @@ class ClientConnection(asyncio.Protocol):
         """Go on when the client has read."""
         self._writing_paused = False
         self.stuck_since_ms = 0
+        self._weigh()
         self._mark()
 
     def data_received(self, data: bytes) -> None:
@@ -109,30 +135,64 @@ class ClientConnection(asyncio.Protocol):
         commands = parser.feed(data)
         if commands:
             self.stuck_since_ms = 0
-            self._handle(commands)
-        if parser.error is not None:
-            if not self._closing:
-                # After the replies to what came before; a client that speaks HTTP gets no word.
-                self._out.append(b"" if parser.hostile else b"-ERR %b\r\n" % parser.error)
-                self._close_after_replies()
-        elif parser.buffered_bytes and not self.stuck_since_ms:
+            self._listener.commands_processed += len(commands)
+            self._todo += commands
+            self._advance()
+        elif parser.error is not None:
+            self._end_of_input()
+        # The second question takes time when an unfinished command has many arguments.
+        elif not self.stuck_since_ms and parser.buffered_bytes:
             self.stuck_since_ms = self._listener.now_ms
+        self._weigh()
 
-    def _handle(self, commands: list[list[bytes]]) -> None:
+    def _weigh(self) -> None:
+        """Tell the listener how much memory this client takes, when that has changed."""
+        size = self._parser.arrived_bytes + self._intake.queued_bytes
+        if self._writing_paused and self.transport is not None:
+            size += self.transport.get_write_buffer_size()
+        if size != self.buffered_bytes:
+            self._listener.weigh(self, size)
+
+    def _advance(self) -> None:
+        """Pass on a piece of what was read."""
+        piece = self._intake.sort(self._todo)
+        if piece.taken == len(self._todo) or piece.closing:
+            self._todo = []
+        else:
+            del self._todo[: piece.taken]
+            self._throttle()  # the rest has its turn when this piece is answered
+        self._pass_on(piece)
+        if piece.closing:
+            self._close_after_replies()
+        elif not self._todo:
+            self._end_of_input()
+            if self._parser.error is None and self._parser.buffered_bytes:
+                self.stuck_since_ms = self._listener.now_ms
+
+    def _end_of_input(self) -> None:
+        """Close after everything before is answered, if there is a reason to."""
+        parser = self._parser
+        if self._closing:
+            return
+        if parser.error is not None:
+            # A client that speaks HTTP gets no word.
+            self._out.append(b"" if parser.hostile else b"-ERR %b\r\n" % parser.error)
+        if parser.error is not None or self._eof:
+            self._close_after_replies()
+
+    def _pass_on(self, piece: Piece) -> None:
         listener, out = self._listener, self._out
-        listener.commands_processed += len(commands)
         self.state.last_command_ms = listener.wall_ms
-        piece = self._intake.sort(commands)
         literals = piece.literals
         if piece.answers:
-            request = piece.request(self._lane, self.state.readonly)
+            request = piece.request(self._lane, piece.readonly)
             if literals:
                 first = 0
                 while first < len(literals) and not literals[first][0]:
                     out.append(literals[first][1])
                     first += 1
                 request.literals = literals[first:]
-            request.context = self.state.resp3
+            request.context = piece.resp3
             out.append(request)
             self._unanswered += piece.answers
             if self._unanswered > UNANSWERED_COMMANDS_MAX or self._lane.held_bytes > UNANSWERED_BYTES_MAX:
@@ -141,8 +201,6 @@ class ClientConnection(asyncio.Protocol):
         elif literals:
             out.extend([literal for _, literal in literals])
             self._mark()
-        if piece.closing:
-            self._close_after_replies()
 
     # ------------------------------------------------------------------ output
 
@@ -158,35 +216,49 @@ class ClientConnection(asyncio.Protocol):
             return
         out = self._out
         parts: list[bytes] = []
+        size = 0
         while out and not self._writing_paused:
             head = out[0]
-            if type(head) is bytes:
+            if isinstance(head, bytes):
                 parts.append(head)
+                size += len(head)
+            elif head.replies is None:
+                break
             else:
-                assert isinstance(head, Request)
-                if head.replies is None:
-                    break
-                if not self._encode(head, parts):
-                    # A large answer: let the transport take this much first, which may pause writing.
-                    transport.write(b"".join(parts))
-                    parts = []
-                    continue
-                self._unanswered -= head.answers
-            out.popleft()
+                size += self._encode(head, parts)
+                if not self._cursor:
+                    self._unanswered -= head.answers
+            if not self._cursor:
+                out.popleft()
+            if size > OUTPUT_BYTES_HIGH:
+                # Let the transport take this much first: that may pause writing, and what is not encoded
+                # costs no memory.
+                transport.write(b"".join(parts))
+                parts.clear()
+                size = 0
         if parts:
             transport.write(parts[0] if len(parts) == 1 else b"".join(parts))
-        if not out and self._closing:
+        if self._writing_paused:
+            self._weigh()
+        if out or self._writing_paused:
+            self._maybe_resume_reading()
+        elif self._closing:
             transport.close()
-        elif self._reading_paused:
+        elif self._todo:
+            self._advance()
+        else:
             self._maybe_resume_reading()
 
-    def _encode(self, request: Request, parts: list[bytes]) -> bool:
-        """Encode the replies of a request; False when there is more of it to do."""
+    def _encode(self, request: Request, parts: list[bytes]) -> int:
+        """Encode replies of a request, all or as many as are sent at a time; return their bytes.
+
+        `_cursor` says where to go on, and is 0 when the request is done.
+        """
         replies, literals, resp3 = request.replies, request.literals, request.context
         assert replies is not None
         if len(replies) == 1 and not literals:
             parts.append(encode_reply(replies[0], resp3))
-            return True
+            return len(parts[-1])
         size = 0
         cursor = self._cursor
         while cursor < len(replies):
@@ -194,13 +266,18 @@ class ClientConnection(asyncio.Protocol):
             parts.append(encoded)
             size += len(encoded)
             cursor += 1
-            while literals and literals[0][0] <= cursor:
-                parts.append(literals.pop(0)[1])
+            if literals:
+                reached = 0
+                while reached < len(literals) and literals[reached][0] <= cursor:
+                    parts.append(literals[reached][1])
+                    size += len(literals[reached][1])
+                    reached += 1
+                del literals[:reached]
             if size > OUTPUT_BYTES_HIGH and cursor < len(replies):
                 self._cursor = cursor
-                return False
+                return size
         self._cursor = 0
-        return True
+        return size
 
     def _mark(self) -> None:
         if not self.marked:
@@ -217,15 +294,20 @@ class ClientConnection(asyncio.Protocol):
     def _maybe_resume_reading(self) -> None:
         """Read again when half of what was too much is answered (rule B1: this acts on clients only)."""
         if (
-            not self._closing
+            self._reading_paused
+            and not self._todo
+            and not self._closing
             and not self._writing_paused
             and self._unanswered <= UNANSWERED_COMMANDS_MAX // 2
             and self._lane.held_bytes <= UNANSWERED_BYTES_MAX // 2
-            and not self._listener.overloaded
             and self.transport is not None
         ):
-            self._reading_paused = False
-            self.transport.resume_reading()
+            if self._listener.overloaded:
+                # Nothing of this client may be left that would bring us here again.
+                self._listener.resume_later(self)
+            else:
+                self._reading_paused = False
+                self.transport.resume_reading()
 
     def throttle(self) -> None:
         """Stop reading from this client, because the node as a whole holds too much."""

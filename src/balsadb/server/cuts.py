@@ -10,7 +10,6 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
-from balsadb.errors import BalsaError
 from balsadb.kv.cut import Cut
 from balsadb.replica.replica import Replica
 from balsadb.server.failure import stop_process
@@ -75,7 +74,7 @@ class CutWriter:
             elif next(self._slices, cut) is cut:
                 self._write()
                 return
-        except BalsaError as error:
+        except Exception as error:
             stop_process(str(error))
         self._loop.call_soon(self._step)
 
@@ -90,7 +89,7 @@ class CutWriter:
         self._writing = None
         try:
             written = done.result()
-        except BalsaError as error:
+        except Exception as error:
             stop_process(str(error))  # rule W4: nothing is acknowledged after it
         if self._stopped:
             return
@@ -102,7 +101,7 @@ class CutWriter:
         self.written += 1
         try:
             self._replica.cut_written(cut, self._wal.first_within(self._tail_bytes))
-        except BalsaError as error:
+        except Exception as error:
             stop_process(str(error))
         if self._queue:
             self._loop.call_soon(self._step)

@@ -9,10 +9,11 @@ payload, one write, one frame per peer and one write per client.
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import NoReturn, Protocol
 
-from balsadb.errors import BalsaError
+from balsadb.errors import BalsaError, ProtocolError
 from balsadb.kv.cut import Cut
 from balsadb.kv.store import Record
 from balsadb.raft.messages import Message
@@ -87,13 +88,15 @@ class Driver:
             self._loop.call_soon(self._turn)
 
     def receive(self, messages: Sequence[Message]) -> None:
-        """Take messages of another node."""
+        """Take messages of another node. Raises ProtocolError at a malformed one, which changed nothing."""
+        self.wake()
         try:
             for message in messages:
                 self.replica.step(message)
-        except BalsaError as error:
-            stop_process(str(error))
-        self.wake()
+        except ProtocolError:
+            raise  # the peer's bug or a broken network card; it costs that connection and not this node
+        except Exception as error:
+            _stop(error)
 
     # -------------------------------------------------------------------- time
 
@@ -125,9 +128,10 @@ class Driver:
             if effects.write is not None:
                 self._disk_idle = False
                 self._disk.submit(self._wal.plan(effects.write))
-        except BalsaError as error:
-            # A broken invariant or data that can't be trusted: never go on (design section 1, 6).
-            stop_process(str(error))
+        except Exception as error:
+            # A broken invariant or data that can't be trusted: never go on (design section 1, 6). No less
+            # when memory ran out in the middle of an entry, or a bug showed there (rule S4).
+            _stop(error)
         if effects.messages:
             self._send(effects.messages)
         for fetch in effects.fetches:
@@ -167,8 +171,8 @@ class Driver:
         try:
             self._wal.complete(write)
             self.replica.persisted(write.number)
-        except BalsaError as error:
-            stop_process(str(error))
+        except Exception as error:
+            _stop(error)
         self._disk_idle = True
         if not self._preparing and self._wal.prepare_due:
             self._preparing = True
@@ -194,8 +198,8 @@ class Driver:
             return
         try:
             self.replica.warmed(warm, done.result())
-        except BalsaError as error:
-            stop_process(str(error))
+        except Exception as error:
+            _stop(error)
         self.wake()
 
     def _fetch(self, fetch: Fetch) -> None:
@@ -207,9 +211,15 @@ class Driver:
             return
         try:
             self.replica.fetched(fetch, tuple(done.result()))
-        except (BalsaError, OSError) as error:
-            stop_process(str(error))
+        except Exception as error:
+            _stop(error)
         self.wake()
+
+
+def _stop(error: Exception) -> NoReturn:
+    """Leave with a sentence; an error that nobody foresaw also shows where it came from."""
+    foreseen = isinstance(error, BalsaError)
+    stop_process(str(error) if foreseen else "".join(traceback.format_exception(error)).rstrip())
 
 
 def _ignore(_: object) -> None:

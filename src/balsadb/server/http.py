@@ -7,6 +7,7 @@ so only a server imports this module.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 from collections.abc import Callable
@@ -44,10 +45,39 @@ def create_app(ready: Readiness) -> web.Application:
     return app
 
 
-async def start(app: web.Application, host: str, port: int) -> web.AppRunner:
+class _Site(web.BaseSite):
+    """A listening socket with a bound on its connections."""
+
+    def __init__(self, runner: web.AppRunner, host: str, port: int, connections_max: int) -> None:
+        super().__init__(runner, backlog=BACKLOG)
+        self._host, self._port = host, port
+        self._connections_max = connections_max
+
+    @property
+    def name(self) -> str:
+        """Say where it listens."""
+        return format_address(self._host, self._port)
+
+    async def start(self) -> None:
+        """Listen."""
+        await super().start()
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(self._accept, self._host, self._port, backlog=self._backlog)
+
+    def _accept(self) -> web.RequestHandler:
+        """Make room for a connection: a health check must get through whoever leaves his connections open."""
+        server = self._runner.server
+        assert server is not None
+        if len(server.connections) >= self._connections_max:
+            server.connections[0].force_close()
+        return server()
+
+
+async def start(app: web.Application, host: str, port: int, connections_max: int = 32) -> web.AppRunner:
     """Listen on `host:port` (port 0: any free one, see `runner.addresses`).
 
-    Raises UsageError with a sentence when that can't be done.
+    One more than `connections_max` connections closes the oldest. Raises UsageError with a sentence when
+    listening can't be done.
     """
     runner = web.AppRunner(
         app,
@@ -60,7 +90,7 @@ async def start(app: web.Application, host: str, port: int) -> web.AppRunner:
     )
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port, backlog=BACKLOG).start()
+        await _Site(runner, host, port, connections_max).start()
     except (OSError, OverflowError, UnicodeError) as error:
         await runner.cleanup()
         raise UsageError(_refusal(host, port, error)) from error

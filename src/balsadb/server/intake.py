@@ -7,6 +7,7 @@ writes, reads, and replies that are known at once, without touching a socket.
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import monotonic_ns
 
 from balsadb.kv.reply import OK, QUEUED, Refusal, Reply
 from balsadb.kv.table import Command, Kind, lookup, unknown_command, wrong_arity
@@ -20,6 +21,11 @@ QUEUED_COMMANDS_MAX = 65_536
 """Commands in one MULTI; more make it fail."""
 QUEUED_BYTES_MAX = 16 * 1024 * 1024
 """Bytes of all commands in one MULTI; more make it fail."""
+QUEUED_COMMAND_BYTES = 100
+"""What a queued command takes besides its arguments, at least."""
+LOCAL_NS_MAX = 2_000_000
+"""A piece ends when commands that the node answers by itself have taken so long; others get their share then.
+Without it 250 KB of input can ask for many seconds of work (bad input 16)."""
 
 _NESTED = Refusal(b"ERR MULTI calls can not be nested")
 _EXEC_WITHOUT = Refusal(b"ERR EXEC without MULTI")
@@ -32,9 +38,22 @@ _MULTI_FULL = Refusal(b"ERR transaction is too large")
 class Piece:
     """The sorted content of one piece of input."""
 
-    __slots__ = ("answers", "block", "closing", "literals", "reads", "size", "writes")
+    __slots__ = (
+        "answers",
+        "block",
+        "closing",
+        "ended",
+        "literals",
+        "readonly",
+        "reads",
+        "resp3",
+        "size",
+        "taken",
+        "until_ns",
+        "writes",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, readonly: bool = False, resp3: bool = False) -> None:
         self.writes: list[list[bytes]] = []
         """For the log, flat as in `kv.batch`."""
         self.reads: list[tuple[int, list[bytes]]] = []
@@ -49,6 +68,15 @@ class Piece:
         """Bytes of all arguments."""
         self.closing = False
         """True when the client asked to be disconnected; nothing after it is looked at."""
+        self.readonly = readonly
+        self.resp3 = resp3
+        """What was in force for the commands that the replica has to answer."""
+        self.ended = False
+        """True when the commands that follow belong to another piece."""
+        self.taken = 0
+        """Commands looked at."""
+        self.until_ns = 0
+        """When the node's own commands have taken long enough; 0 before the first one."""
 
     def request(self, lane: Lane, readonly: bool) -> Request:
         """Make the request for the replica. Only called with `answers` > 0."""
@@ -84,10 +112,19 @@ class Intake:
         self._view = view
         self._transaction: _Transaction | None = None
 
+    @property
+    def queued_bytes(self) -> int:
+        """Memory that an open MULTI takes."""
+        transaction = self._transaction
+        if transaction is None:
+            return 0
+        return transaction.size + QUEUED_COMMAND_BYTES * len(transaction.commands)
+
     def sort(self, commands: list[list[bytes]]) -> Piece:
-        """Sort a non-empty list of commands that arrived together."""
-        piece = Piece()
+        """Sort a non-empty list of commands that arrived together; `Piece.taken` says how many of them."""
+        piece = Piece(self._state.readonly, self._state.resp3)
         for argv in commands:
+            piece.taken += 1
             command = lookup(argv[0])
             self._state.last_command = argv[0]
             if command is None or not command.check_arity(len(argv)):
@@ -104,7 +141,7 @@ class Intake:
                 piece.size += sum(map(len, argv))
             else:
                 self._local(piece, command, argv)
-            if piece.closing:
+            if piece.ended:
                 break
         if piece.block is not None and piece.answers > 1:
             self._log_block(piece)
@@ -117,9 +154,19 @@ class Intake:
         if self._transaction is not None:
             self._transaction.failed = True
         self._say(piece, refusal)
+        _count_time(piece)
 
     def _local(self, piece: Piece, command: Command, argv: list[bytes]) -> None:
         """Answer a command that concerns this node alone."""
+        self._answer(piece, command, argv)
+        state = self._state
+        if piece.answers == 0:
+            piece.readonly, piece.resp3 = state.readonly, state.resp3
+        elif (piece.readonly, piece.resp3) != (state.readonly, state.resp3):
+            piece.ended = True  # what came before READONLY, HELLO or RESET is answered as of then
+        _count_time(piece)
+
+    def _answer(self, piece: Piece, command: Command, argv: list[bytes]) -> None:
         if command.name == b"RAFT" and len(argv) <= 3 and argv[1].upper() == b"DIGEST":
             # The digest is the one admin command that goes through the log (rule S8).
             if len(argv) == 2:
@@ -129,7 +176,7 @@ class Intake:
             piece.answers += 1
         elif command.name == b"QUIT":
             self._say(piece, OK)
-            piece.closing = True
+            piece.closing = piece.ended = True
         elif command.name == b"RESET":
             self._transaction = None
             self._state.reset()
@@ -197,6 +244,15 @@ class Intake:
         piece.writes[:0] = block
         piece.reads = [(position + len(block), argv) for position, argv in piece.reads]
         piece.block = None
+
+
+def _count_time(piece: Piece) -> None:
+    """End a piece whose local commands have taken long enough; the end of the first one starts the clock."""
+    now = monotonic_ns()
+    if not piece.until_ns:
+        piece.until_ns = now + LOCAL_NS_MAX
+    elif now >= piece.until_ns:
+        piece.ended = True
 
 
 _AROUND_MULTI: dict[bytes, Callable[[Intake, Piece, Command, list[bytes]], None]] = {

@@ -7,35 +7,42 @@ from collections.abc import Sequence
 
 from balsadb.replica.replica import Replica
 from balsadb.replica.request import Request
+from balsadb.server import sockets
 from balsadb.server.clock import Clock
 from balsadb.server.commands.client_state import ClientState
 from balsadb.server.commands.view import NodeView
 from balsadb.server.connection import ClientConnection
 from balsadb.server.driver import Driver
 
-CONNECTIONS_MAX = 10_000
-"""Clients at once; one more is told so and closed, as Redis does."""
 STUCK_MS_MAX = 30_000
 """A client with an incomplete command, or one that does not read its replies, is closed after this."""
 SWEEP_SECONDS = 1.0
 """How often stuck clients are looked for."""
 HELD_BYTES_HIGH = 32 * 1024 * 1024
 """Past this many bytes of unanswered requests on this node no client is read; half of the refusing bound."""
+BUFFERED_BYTES_MAX = 512 * 1024 * 1024
+"""Memory for the unfinished commands, open MULTIs and unread replies of all clients. Past it the greatest of
+these clients is closed: each is within its own bounds, but there may be thousands of them."""
 
 
 class Listener:
     """Accepts clients and brings their requests to the driver."""
 
-    def __init__(self, driver: Driver, view: NodeView, clock: Clock) -> None:
+    def __init__(self, driver: Driver, view: NodeView, clock: Clock, clients_max: int) -> None:
+        """`clients_max` clients at once; one more is told so and closed, as Redis does."""
         self.view = view
+        self._clients_max = clients_max
         self.connections_received = 0
         self.commands_processed = 0
         self._driver = driver
         self._replica: Replica = driver.replica
         self._clock = clock
         self._connections: dict[int, ClientConnection] = {}
+        self.buffered_bytes = 0
+        """As `BUFFERED_BYTES_MAX` bounds it."""
         self._marked: list[ClientConnection] = []
-        self._throttled: list[ClientConnection] = []
+        self._throttled: dict[ClientConnection, None] = {}
+        """Clients that are read again when the node holds less; a dict, so that each is in it once."""
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.TimerHandle | None = None
         driver.on_finished = self.finished
@@ -48,6 +55,8 @@ class Listener:
         self._server = await loop.create_server(
             lambda: ClientConnection(self), host, port, backlog=1024, reuse_address=True
         )
+        for listening in self._server.sockets:
+            sockets.keep_alive(listening)
         self._sweep()
 
     def stop_accepting(self) -> None:
@@ -86,7 +95,7 @@ class Listener:
         """Register a new client; False when there are too many and it was closed."""
         transport = connection.transport
         assert transport is not None
-        if len(self._connections) >= CONNECTIONS_MAX:
+        if len(self._connections) >= self._clients_max:
             transport.write(b"-ERR max number of clients reached\r\n")
             transport.close()
             return False
@@ -102,16 +111,34 @@ class Listener:
 
     def closed(self, connection: ClientConnection) -> None:
         """Forget a client."""
+        self.buffered_bytes -= connection.buffered_bytes
+        connection.buffered_bytes = 0
         self._connections.pop(connection.state.id, None)
+
+    def weigh(self, connection: ClientConnection, size: int) -> None:
+        """Note how much memory a client takes, and close the greatest when all take too much."""
+        self.buffered_bytes += size - connection.buffered_bytes
+        connection.buffered_bytes = size
+        while self.buffered_bytes > BUFFERED_BYTES_MAX:
+            greatest = max(self._connections.values(), key=lambda client: client.buffered_bytes, default=None)
+            if greatest is None or not greatest.buffered_bytes:
+                return
+            self.buffered_bytes -= greatest.buffered_bytes
+            greatest.buffered_bytes = 0
+            greatest.drop()
 
     def submit(self, request: Request) -> None:
         """Bring a request to the replica, in the turn that follows."""
-        self._replica.submit(request)
+        self._replica.submit(request, self._clock.monotonic_ms())
         if self.overloaded:
             connection: ClientConnection = request.lane.owner
             connection.throttle()
-            self._throttled.append(connection)
+            self.resume_later(connection)
         self._driver.wake()
+
+    def resume_later(self, connection: ClientConnection) -> None:
+        """Flush a connection, which may read again then, once the node is not overloaded any more."""
+        self._throttled[connection] = None
 
     def mark(self, connection: ClientConnection) -> None:
         """Flush a connection at the end of the turn."""

@@ -29,6 +29,7 @@ from balsadb.raft.node import Node as RaftNode
 from balsadb.raft.node import Options, Role
 from balsadb.raft.types import NOBODY, Configuration, Member, NodeId
 from balsadb.replica import Replica, ReplicaOptions
+from balsadb.server import descriptors
 from balsadb.server.admission import Admission
 from balsadb.server.clock import Clock
 from balsadb.server.commands.client_state import ClientState
@@ -37,7 +38,7 @@ from balsadb.server.config import ServeConfig
 from balsadb.server.cuts import CutWriter
 from balsadb.server.driver import TICK_SECONDS, Driver
 from balsadb.server.listener import Listener
-from balsadb.server.peers import Peers
+from balsadb.server.peers import STRANGERS_MAX, Peers
 from balsadb.server.snapshots import SnapshotReceiver, SnapshotSender
 from balsadb.storage.datadir import DataDirectory
 from balsadb.storage.files import OsFiles
@@ -45,6 +46,8 @@ from balsadb.storage.opening import open_log
 from balsadb.storage.state import StateDirectory, StateStore
 from balsadb.storage.wal import WalOptions
 
+HTTP_CONNECTIONS_MAX = 32
+"""HTTP connections at once; past it the oldest one is closed."""
 DRAIN_SECONDS_MAX = 2.0
 """How long a stopping node waits for requests that are under way."""
 
@@ -75,6 +78,8 @@ class Node:
         config = self.config
         loop = asyncio.get_running_loop()
         self._started_ms = self._clock.monotonic_ms()
+        others = 2 * len(config.cluster) + STRANGERS_MAX + HTTP_CONNECTIONS_MAX
+        clients_max = descriptors.clients_max(others)
         self._open_storage(stack)
         self.replica = self._make_replica()
         digest = hashlib.sha256(config.cluster_text.encode()).digest()[:16]
@@ -87,9 +92,9 @@ class Node:
         stack.push_async_callback(self._close_state)
         self._driver.on_cuts = self._cuts.add
         self._driver.on_collect = self._cuts.collect
-        self._listener = Listener(self._driver, self, self._clock)
-        others = {n: config.dial.get(n, a) for n, a in config.cluster.items() if n != config.id}
-        addresses = {n: parse_address(a) for n, a in others.items()}
+        self._listener = Listener(self._driver, self, self._clock, clients_max)
+        peers = {n: config.dial.get(n, a) for n, a in config.cluster.items() if n != config.id}
+        addresses = {n: parse_address(a) for n, a in peers.items()}
         receiver = SnapshotReceiver(self._driver, self._cuts, self._states, self._files)
         self._peers = Peers(self._driver, self._admission, addresses, receiver)
         outgoing = f"{self._directory.group_path}/outgoing"
@@ -189,7 +194,7 @@ class Node:
         from balsadb.server import http  # aiohttp takes 200 ms to import; only for those who want it
 
         host, port = parse_address(address)
-        runner = await http.start(http.create_app(self.unready), host, port)
+        runner = await http.start(http.create_app(self.unready), host, port, HTTP_CONNECTIONS_MAX)
         stack.push_async_callback(http.stop, runner)
 
     # -------------------------------------------------------------------- stop
@@ -304,6 +309,7 @@ def run(config: ServeConfig) -> None:
         raise UsageError("BalsaDB does not run under python -O: its assertions are part of its safety")
     if os.name == "nt":
         raise UsageError("BalsaDB servers run on Linux and macOS; Windows has no way to sync a file range")
+    descriptors.raise_limit()
     try:
         import uvloop
 

@@ -18,6 +18,7 @@ from typing import cast
 from balsadb.errors import ProtocolError
 from balsadb.raft.messages import Message
 from balsadb.raft.types import NodeId
+from balsadb.server import sockets
 from balsadb.server.admission import Admission
 from balsadb.server.driver import Driver
 from balsadb.server.snapshots import Inbox, SnapshotReceiver
@@ -27,6 +28,13 @@ from balsadb.wire.transfer import Transfer
 
 OUTBOX_BYTES_MAX = 32 * 1024 * 1024
 """Unsent bytes to one peer; past it messages to it are dropped."""
+STRANGERS_MAX = 32
+"""Inbound connections at once besides two for each peer. Past it the oldest one without a hello is closed, or
+else the newest: strangers may neither use up the open files nor keep members out."""
+CONNECT_SECONDS_MAX = 2.0
+"""An attempt to connect is given up after this and made anew; the kernel waits longer from try to try."""
+UNACKNOWLEDGED_MS_MAX = 2_000
+"""A connection is given up, and made anew, when what was sent on it is not acknowledged for so long."""
 HELLO_SECONDS_MAX = 5.0
 """A connection without a finished handshake is closed after this."""
 REDIAL_SECONDS_MIN = 0.02
@@ -93,10 +101,16 @@ class _Inbound(asyncio.Protocol):
         self._inbox: Inbox | None = None
         """Takes the frames of a transfer, when this is one."""
 
+    @property
+    def greeted(self) -> bool:
+        """True when a member is at the other end, as far as its hello says."""
+        return bool(self.node) or self._inbox is not None
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self._timer = asyncio.get_running_loop().call_later(HELLO_SECONDS_MAX, self.transport.abort)
-        self._peers.inbound.add(self)
+        self._peers.inbound[self] = None
+        self._peers.make_room()
 
     def data_received(self, data: bytes) -> None:
         assert self.transport is not None
@@ -131,13 +145,14 @@ class _Inbound(asyncio.Protocol):
             return
         self.node = hello.node_id
         self._decoder.expect(source=hello.node_id, target=hello.target_id)
+        self._peers.replace(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
         if self._inbox is not None:
             self._inbox.lost()
-        self._peers.inbound.discard(self)
+        self._peers.inbound.pop(self, None)
         if self.node and not any(other.node == self.node for other in self._peers.inbound):
             self._peers.lost(self.node)
 
@@ -155,7 +170,8 @@ class Peers:
         self.driver = driver
         self.receiver = receiver
         self.admission = admission
-        self.inbound: set[_Inbound] = set()
+        self.inbound: dict[_Inbound, None] = {}
+        """Connections that were made to us, the oldest first."""
         self.dropped_messages = 0
         self._addresses = dict(addresses)
         self._links: dict[NodeId, asyncio.Transport] = {}
@@ -184,6 +200,19 @@ class Peers:
             if transport is not None:
                 transport.abort()
 
+    def replace(self, newest: _Inbound) -> None:
+        """Close what is left of earlier connections of the same node, whose end may never be heard of."""
+        for other in list(self.inbound):
+            if other is not newest and other.node == newest.node and other.transport is not None:
+                other.transport.abort()
+
+    def make_room(self) -> None:
+        """Close a connection when there is one too many."""
+        if len(self.inbound) > 2 * len(self._addresses) + STRANGERS_MAX:
+            victim = next((peer for peer in self.inbound if not peer.greeted), list(self.inbound)[-1])
+            if victim.transport is not None:
+                victim.transport.abort()
+
     @property
     def connected(self) -> frozenset[NodeId]:
         """Peers that messages can be sent to now."""
@@ -192,7 +221,8 @@ class Peers:
     def send(self, target: NodeId, messages: list[Message]) -> None:
         """Send messages in one frame, or drop them when the peer is away or slow (rule B1)."""
         link = self._links.get(target)
-        if link is None or link.get_write_buffer_size() > OUTBOX_BYTES_MAX:
+        # A link stays in the table for a moment after it broke, and writing to it then raises.
+        if link is None or link.is_closing() or link.get_write_buffer_size() > OUTBOX_BYTES_MAX:
             self.dropped_messages += len(messages)
             return
         link.write(encode_messages(messages, GROUP))
@@ -225,13 +255,15 @@ class Peers:
         loop = asyncio.get_running_loop()
         host, port = self._addresses[node]
         hello = self.admission.hello(node)
-        async with asyncio.timeout(HELLO_SECONDS_MAX):
+        async with asyncio.timeout(CONNECT_SECONDS_MAX):
             transport, protocol = await loop.create_connection(lambda: _Outbound(hello), host, port)
-            try:
+        sockets.give_up_after(transport.get_extra_info("socket"), UNACKNOWLEDGED_MS_MAX)
+        try:
+            async with asyncio.timeout(HELLO_SECONDS_MAX):
                 answer = await protocol.answer
-            except BaseException:
-                transport.abort()
-                raise
+        except BaseException:
+            transport.abort()
+            raise
         reason = answer.reason if isinstance(answer, Refused) else self.admission.welcomed(node, answer)
         if reason is not None:
             transport.abort()

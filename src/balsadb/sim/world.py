@@ -96,8 +96,8 @@ class World:
             self._pad()
         self.nemesis.begin()
         self.scheduler.run(SAFETY_US)
-        self._liveness()
-        self._judge()
+        self.settle()
+        self.judge()
 
     def _pad(self) -> None:
         """Write something large to one of the servers, again and again; nobody looks at the answers."""
@@ -113,7 +113,8 @@ class World:
             server.wake()
         self.scheduler.after(self._rng.randrange(PAD_US_MAX), self._pad)
 
-    def _liveness(self) -> None:
+    def settle(self) -> None:
+        """End all faults and wait until every server serves; raises LivenessViolation if that takes long."""
         self.healthy = self.network.healthy = True
         self.nemesis.stop()
         for server in self.servers.values():
@@ -164,7 +165,7 @@ class World:
         indexes = {s.replica.machine.applied_index if s.replica else -1 for s in working}
         return len(indexes) == 1 and indexes == {self.log_checker.newest}
 
-    def _judge(self) -> None:
+    def judge(self) -> None:
         """Judge what the clients saw together with the final values."""
         for client in self.clients:
             client.finish()

@@ -46,6 +46,8 @@ BLOCK_CACHE_BYTES = 32 * 1024 * 1024
 """RocksDB's memory for blocks of its files; besides it our own cache holds records."""
 MEMTABLE_BYTES = 32 * 1024 * 1024
 """Cuts collect in memory up to this before RocksDB writes them out by itself; at most two at a time."""
+STATE_FILES_MAX = 256
+"""Files that RocksDB keeps open."""
 BLOOM_BITS = 10
 """Bits a key of the filters that save reading for absent keys; one in a hundred slips through."""
 
@@ -190,7 +192,7 @@ def _options() -> Options:
     options.set_compression_type(DBCompressionType.lz4())
     options.set_level_compaction_dynamic_level_bytes(True)
     options.set_keep_log_file_num(2)
-    options.set_max_open_files(256)
+    options.set_max_open_files(STATE_FILES_MAX)
     options.set_stats_dump_period_sec(0)
     table = BlockBasedOptions()
     table.set_bloom_filter(BLOOM_BITS, False)

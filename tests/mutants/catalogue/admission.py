@@ -31,7 +31,7 @@ ADMISSION = (
         "server/test_admission.py",
         (
             "server.admission:Admission._meet",
-            "self._directory.update_meta(",
+            "self._write_meta(",
             "self._directory.meta = (",
         ),
     ),
