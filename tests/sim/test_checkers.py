@@ -1,6 +1,7 @@
 """Each checker fails when, and only when, it should."""
 
 import random
+from contextlib import nullcontext
 
 import pytest
 
@@ -172,6 +173,14 @@ class TestDurability:
         checker.acknowledged(1, 1, THREE)
         with pytest.raises(SafetyViolation, match=r"only \[1\] have it"):
             checker.acknowledged(2, 1, THREE)
+
+    def test_a_log_that_contradicts_an_installed_state_may_go_as_a_whole(self):
+        for term, gone in ((1, True), (2, False)):
+            checker = Durability()
+            checker.synced(1, [(1, 1, 7), (2, 1, 8), (3, 1, 9)])
+            checker.installed(1, 2, term)
+            with pytest.raises(SafetyViolation, match="it is gone") if gone else nullcontext():
+                checker.recovered(1, [])
 
     def test_a_write_under_way_may_have_happened_or_not(self):
         for found in ([(1, 1, 7), (2, 1, 8)], [(1, 1, 7), (2, 2, 9)]):

@@ -27,6 +27,7 @@ class LogChecker:
         self._durability = Durability()
         self.in_doubt = self._durability.in_doubt
         self.covered = self._durability.covered
+        self.installed = self._durability.installed
         self.applied = self._agreement.applied
 
     @property
