@@ -13,7 +13,7 @@ RULES = {
         "S": "34568",
         "W": "12345",
         "B": "123",
-        "M": "123",
+        "M": "1234",
     }.items()
     for number in numbers
 }

@@ -42,7 +42,8 @@ def test_version(run):
     assert run("--version") == (0, f"balsadb {__version__}\n", "")
 
 
-COMMANDS = ["demo", "serve", "get", "put", "append", "del", "status", "digest", "sim"]
+COMMANDS = ["demo", "serve", "get", "put", "append", "del", "status", "digest"]
+COMMANDS += ["backup", "restore", "inspect", "sim"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -81,6 +82,13 @@ def test_every_flag_is_also_a_variable(run, command):
         (("serve",), 2, "balsadb: --id is missing; write --id 1\n"),
         (("serve", "--join", "127.0.0.1:7001"), 2, "--join is not available in this version"),
         (("serve", "--config", "/nowhere.toml"), 2, "--config /nowhere.toml: No such file or directory"),
+        (("backup",), 2, "Missing argument 'FILE'"),
+        (("backup", "f", "--from", "x"), 2, "--from: 'x' is not an address"),
+        (("backup", "f", "--from", NOBODY), 1, "(127.0.0.1:1: connection refused); start one: balsadb demo"),
+        (("backup", "--verify", "/nowhere"), 1, "/nowhere: could not open: No such file or directory"),
+        (("restore", "f", "--id", "1"), 2, "--data-dir is missing; write --data-dir DIR"),
+        (("restore", "f", "--id", "4", "--data-dir", "d", "--cluster", "1=a:1"), 2, "does not name node 4"),
+        (("inspect", "/nowhere"), 2, "/nowhere is not a directory"),
         (("demo", "--base-port", "65535"), 2, "base port 65535 leaves no room"),
         (("demo", "--nodes", "1000"), 2, "a local cluster has 1 to 64 nodes"),
     ],
@@ -201,6 +209,31 @@ def test_digest_with_nothing_to_compare_is_a_failure(run):
 
 
 # ------------------------------------------------------------------ what it imports
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sparing"),
+    [
+        (["backup", "--verify", "/nowhere"], {"aiohttp", "uvloop", "asyncio", "rich"}),
+        (
+            ["restore", "/nowhere", "--id", "1", "--data-dir", "/nowhere", "--cluster", "1=a:1"],
+            {"aiohttp", "rich"},
+        ),
+        (["inspect", "."], {"aiohttp", "uvloop", "asyncio", "rich", "balsadb.server"}),
+    ],
+)
+def test_commands_on_files_import_no_network_parts(arguments, sparing):
+    program = (
+        "import sys\n"
+        "from balsadb.cli.main import app\n"
+        "try:\n"
+        f"    app({arguments!r})\n"
+        "except (Exception, SystemExit): pass\n"
+        "assert 'balsadb.storage' in sys.modules\n"
+        f"print(sorted({sparing!r} & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_client_commands_import_no_server_parts():

@@ -1,4 +1,8 @@
-"""A TCP proxy for one link between two servers, which tests can cut like a cable."""
+"""TCP proxies for the links between servers, which tests can cut like cables.
+
+A server sends over the connection that it dialled and receives over the one that the other dialled, so a
+proxy carries one direction of a link: what the dialler sends.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,9 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Iterator
+
+from balsadb.address import parse_address
+from balsadb.testing import LocalCluster
 
 CHUNK_BYTES = 65_536
 
@@ -19,6 +26,10 @@ class LinkProxy:
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._server: asyncio.Server | None = None
+        self._near: set[asyncio.StreamWriter] = set()
+        """Ends of connections towards those who dialled."""
+        self._far: set[asyncio.StreamWriter] = set()
+        """Ends of connections towards the target."""
         self.port = 0
 
     async def start(self) -> None:
@@ -31,25 +42,38 @@ class LinkProxy:
             self._server.close()
 
     def cut(self) -> None:
-        """Hold back what is sent from now on, in both directions, as a pulled cable does."""
+        """Hold back what is sent from now on, ends of connections too, as a pulled cable does."""
         self._network.call(self._flowing.clear)
 
     def heal(self) -> None:
         """Let everything through again."""
         self._network.call(self._flowing.set)
 
+    def reset(self) -> None:
+        """Break every connection; what was under way is lost, as behind a firewall that restarts."""
+        self._network.call(lambda: _abort(self._near | self._far))
+
+    def cut_and_tell_target(self) -> None:
+        """Cut the link so that the target sees its connections end, and the dialler sees nothing."""
+        self.cut()
+        self._network.call(lambda: _abort(self._far))
+
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._near.add(writer)
+        there_writer = None
         try:
             await self._flowing.wait()
             there_reader, there_writer = await asyncio.open_connection(*self._target)
-        except OSError:
-            writer.close()
-            return
-        try:
+            self._far.add(there_writer)
             await asyncio.gather(self._pump(reader, there_writer), self._pump(there_reader, writer))
+        except (OSError, asyncio.CancelledError):
+            pass  # nobody listens there, or the network closes; asyncio has nothing to add to either
         finally:
-            for end in (writer, there_writer):
-                end.close()
+            self._near.discard(writer)
+            writer.close()
+            if there_writer is not None:
+                self._far.discard(there_writer)
+                there_writer.close()
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
@@ -57,7 +81,14 @@ class LinkProxy:
                 await self._flowing.wait()
                 writer.write(chunk)
                 await writer.drain()
+        # That an end has closed travels over the same cable.
+        await self._flowing.wait()
         writer.close()
+
+
+def _abort(writers: set[asyncio.StreamWriter]) -> None:
+    for writer in writers:
+        writer.transport.abort()
 
 
 class ProxyNetwork:
@@ -106,3 +137,22 @@ def proxies() -> Iterator[ProxyNetwork]:
         yield network
     finally:
         network.close()
+
+
+Links = dict[tuple[int, int], LinkProxy]
+"""`links[a, b]` carries what node a sends to node b."""
+
+
+@contextlib.contextmanager
+def cluster_behind_proxies(nodes: int, **options) -> Iterator[tuple[LocalCluster, Links]]:
+    """Start a cluster, made with `options`, whose every one-way link runs through a proxy."""
+    cluster = LocalCluster(nodes=nodes, **options)
+    with proxies() as network:
+        links: Links = {}
+        for a in cluster.nodes:
+            for b, node in cluster.nodes.items():
+                if a != b:
+                    links[a, b] = network.link(parse_address(node.peer_address))
+                    cluster.dial[a][b] = f"127.0.0.1:{links[a, b].port}"
+        with cluster:
+            yield cluster, links

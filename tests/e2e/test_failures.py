@@ -12,7 +12,7 @@ import pytest
 from balsadb.address import parse_address
 from balsadb.sim.checkers.linearizability import Verdict, check
 from balsadb.testing import LocalCluster
-from e2e.link_proxy import LinkProxy, proxies
+from e2e.link_proxy import cluster_behind_proxies
 from e2e.load import Connection, expected, read_everywhere, start_appenders, wait_until
 
 
@@ -85,17 +85,9 @@ def test_nothing_acknowledged_is_lost_when_all_nodes_are_killed_at_once(cluster,
 
 @pytest.fixture
 def cuttable():
-    """Three nodes whose six one-way links run through proxies: `links[a, b]` carries what a sends to b."""
-    cluster = LocalCluster(nodes=3)
-    with proxies() as network:
-        links: dict[tuple[int, int], LinkProxy] = {}
-        for a in cluster.nodes:
-            for b, node in cluster.nodes.items():
-                if a != b:
-                    links[a, b] = network.link(parse_address(node.peer_address))
-                    cluster.dial[a][b] = f"127.0.0.1:{links[a, b].port}"
-        with cluster:
-            yield cluster, links
+    """Three nodes whose six one-way links can be cut, and the links."""
+    with cluster_behind_proxies(3) as both:
+        yield both
 
 
 def test_a_leader_without_a_majority_acknowledges_and_reads_nothing(cuttable):

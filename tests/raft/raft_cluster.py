@@ -48,6 +48,11 @@ class Disk:
         if batch.hard_state is not None:
             self.hard_state = batch.hard_state
 
+    @property
+    def kept(self) -> Sequence[Entry]:
+        """What a start would find."""
+        return self.entries
+
     def recover(self, tail: int) -> Recovered:
         runs: list[tuple[Index, Term]] = []
         for entry in self.entries:
@@ -127,9 +132,10 @@ class Oracle:
         disk = server.disk
         if isinstance(message, AppendResponse | RoundAck):
             match = message.match
-            assert match <= len(disk.entries), f"node {server.id} acknowledged {match} before its disk had it"
+            kept = disk.kept
+            assert match <= len(kept), f"node {server.id} acknowledged {match} before its disk had it"
             if match and message.term == server.up.term:
-                assert disk.entries[match - 1].term == server.up.log.term_at(match)
+                assert kept[match - 1].term == server.up.log.term_at(match)
                 assert disk.hard_state.term >= message.term
         if isinstance(message, VoteResponse) and message.granted and not message.pre:
             state = disk.hard_state
@@ -257,11 +263,17 @@ class Cluster:
                 self.read_confirmed(server, read)
             for context in ready.dropped_reads:
                 self.read_dropped(server, context)
+            for follower, least in ready.snapshots:
+                self.snapshot_wanted(server, follower, least)
             server.fetches.extend(ready.fetches)
             if server.id not in self.slow_disks:
                 while server.fetches:
                     self.complete_fetch(server)
         raise AssertionError(f"node {server.id} never comes to rest")
+
+    def snapshot_wanted(self, server: Server, follower: NodeId, least: Index) -> None:
+        """Take the wish for a state. Nothing is compacted here, so there is none; see `raft_snapshots.py`."""
+        raise AssertionError(f"node {server.id} wants the state sent to {follower}")
 
     def begin_write(self, server: Server, batch: WriteBatch) -> None:
         server.writing = batch

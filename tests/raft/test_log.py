@@ -103,3 +103,43 @@ def test_a_compacted_log_knows_the_term_of_its_base():
     assert [log.term_at(index) for index in (9, 10, 11, 12, 13, 14)] == [NO_TERM, 3, 3, 4, 4, NO_TERM]
     assert log.agreement_at_most(13, 3) == 11
     assert log.agreement_at_most(13, 1) == 10
+
+
+@given(terms.filter(bool), st.data())
+def test_compaction_forgets_entries_and_keeps_the_term_of_the_base(terms, data):
+    log = log_of(terms, data.draw(st.integers(0, 12)), applied=len(terms))
+    index = data.draw(st.integers(1, len(terms)))
+    log.compact(index)
+    assert (log.base_index, log.first_index, log.last_index) == (index, index + 1, len(terms))
+    assert [log.term_at(i) for i in range(index, len(terms) + 1)] == terms[index - 1 :]
+    assert all(log.term_at(i) == NO_TERM for i in range(index))
+    assert log.last_term == terms[-1]
+    assert all(entry.index > index for entry in log.entries)
+    assert log.cache_first + len(log.entries) == log.last_index + 1
+    fresh = log_of(terms, len(log.entries))
+    assert log._cache_bytes == fresh._cache_bytes
+    for back in range(index, len(terms) + 1):
+        assert log.agreement_at_most(back, terms[-1]) == back
+    assert log.agreement_at_most(len(terms), 0) == index
+
+
+@pytest.mark.parametrize(("applied", "durable", "index"), [(2, 4, 3), (4, 2, 3), (4, 4, 0), (4, 4, 5)])
+def test_only_what_is_applied_and_durable_is_compacted(applied, durable, index):
+    """Rule C5 bounds it from above, too; that is the replica's matter."""
+    log = log_of([1, 1, 2, 2], applied=applied, commit=4)
+    log.durable_index = durable
+    with pytest.raises(InvariantError, match=f"the log can't begin behind {index}"):
+        log.compact(index)
+
+
+def test_a_restarted_log_is_empty_and_goes_on_behind_the_state():
+    log = log_of([1, 1, 2, 2])
+    log.restart(9, 3, 5)
+    assert (log.base_index, log.last_index, log.last_term) == (9, 9, 3)
+    assert (log.commit_index, log.applied_index, log.durable_index, log.written_index) == (9, 9, 9, 9)
+    assert (log.entries, log.cache_first) == ([], 10)
+    assert [log.term_at(index) for index in (2, 8, 9, 10)] == [NO_TERM, NO_TERM, 3, NO_TERM]
+    assert log.last_time_ms > 5, "log time never goes back"
+    following = entries_of([3] * 10)[9]
+    log.append(following)
+    assert (log.last_index, log.cached(10, 10, BIG)) == (10, [following])

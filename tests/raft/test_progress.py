@@ -46,3 +46,22 @@ def test_going_back_to_probe_forgets_what_was_in_flight():
     progress.acknowledged(2)
     progress.become_probe(1)
     assert (progress.next, progress.inflight_bytes, progress.probe_sent) == (3, 0, False)
+
+
+def test_a_follower_that_waits_for_a_state_goes_on_by_the_end_of_the_sending_or_by_itself():
+    progress = Progress(2, 9, 0, True)
+    progress.appended(9, 10)
+    progress.become_snapshot()
+    assert (progress.pace, progress.next, progress.probe_sent, progress.inflight_bytes) == (
+        Pace.SNAPSHOT,
+        9,
+        False,
+        0,
+    )
+    progress.acknowledged(7)
+    assert progress.pace is Pace.SNAPSHOT
+    progress.acknowledged(8)
+    assert (progress.pace, progress.next) == (Pace.REPLICATE, 9)
+    progress.become_snapshot()
+    progress.become_probe(20)
+    assert (progress.pace, progress.next) == (Pace.PROBE, 20)

@@ -29,6 +29,9 @@ class FakeNode:
         self.proposed.append((payload, term))
         return True
 
+    def propose_again(self, payloads: list[bytes], term: int) -> None:
+        self.proposed += [(payload, term) for payload in payloads]
+
 
 def write(*keys: str, deadline: int = 1000, reads: list[tuple[int, list[bytes]]] | None = None) -> Request:
     commands = [[b"SET", key.encode(), b"v"] for key in keys]

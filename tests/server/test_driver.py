@@ -1,23 +1,19 @@
-"""The drive loop: its order of things, and what happens when something in it goes wrong."""
+"""The drive loop, when something in it goes wrong."""
 
 from __future__ import annotations
 
 import asyncio
-import socket
-import time
 from types import SimpleNamespace
 
 import pytest
-import uvloop
 
 from balsadb.errors import InvariantError, ProtocolError, StorageError
 from balsadb.raft.messages import Heartbeat
 from balsadb.raft.types import Configuration, Member
-from balsadb.replica.replica import Effects
 from balsadb.server import admission, driver
 from balsadb.server.admission import Admission
 from balsadb.server.clock import Clock
-from balsadb.server.driver import TICK_SECONDS, Driver
+from balsadb.server.driver import Driver
 from balsadb.storage.meta import Meta
 from balsadb.wire.frame import PROTOCOL_VERSION, Hello
 
@@ -100,61 +96,3 @@ def test_a_node_that_can_not_note_whom_it_met_stops():
     member = Admission(replica, directory, b"digest")
     with pytest.raises(Stopped, match="no space left"):
         member.answer(hello)
-
-
-class Noting:
-    """A replica that notes the order of its inputs."""
-
-    configuration = None
-
-    def __init__(self) -> None:
-        self.seen: list[str] = []
-
-    def step(self, message: object) -> None:
-        self.seen.append("message")
-
-    def tick(self, now_ms: int, wall_ms: int) -> None:
-        self.seen.append("tick")
-
-    def turn(self, now_ms: int, wall_ms: int, disk_idle: bool) -> Effects:
-        return Effects([], None, [], [], [], [], None, False)
-
-
-@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
-def test_after_a_pause_of_the_process_buffered_messages_come_before_a_single_tick(new_loop):
-    """Rule B3. uvloop runs timers before it reads sockets."""
-    replica = Noting()
-
-    async def pause() -> None:
-        loop = asyncio.get_running_loop()
-        driver = Driver(replica, SimpleNamespace(prepare_due=False), Clock(), loop)
-        here, there = socket.socketpair()
-        wake, woken = socket.socketpair()
-
-        def stand_still() -> None:
-            """Pause the process after the loop has looked at its sockets; a message arrives meanwhile."""
-            woken.recv(1)
-            replica.seen.clear()
-            here.send(b"x")
-            time.sleep(10 * TICK_SECONDS)
-
-        def read() -> None:
-            there.recv(1)
-            driver.receive([Heartbeat(1, 2, 1, 0, 0)])
-
-        with here, there, wake, woken:
-            loop.add_reader(there, read)
-            loop.add_reader(woken, stand_still)
-            driver.start()
-            wake.send(b"x")
-            async with asyncio.timeout(10):
-                while not {"message", "tick"} <= {*replica.seen}:  # noqa: ASYNC110 - both come by themselves
-                    await asyncio.sleep(TICK_SECONDS / 10)
-            loop.remove_reader(there)
-            loop.remove_reader(woken)
-            await driver.stop()
-
-    with asyncio.Runner(loop_factory=new_loop) as runner:
-        runner.run(pause())
-    assert replica.seen[:2] == ["message", "tick"]
-    assert len(replica.seen) == 2, "however long the pause was, it is one tick"

@@ -10,6 +10,29 @@ import pytest
 
 from balsadb.errors import UsageError
 from balsadb.server import http
+from balsadb.server.backups import Unavailable
+
+
+class Copies:
+    """Gives what the test says instead of a state."""
+
+    def __init__(self, *frames: bytes, refusal: str = "", breaks: bool = False) -> None:
+        self.frames, self.refusal, self.breaks = frames, refusal, breaks
+        self.open = 0
+        self.given_back = asyncio.Event()
+
+    async def stream(self):
+        if self.refusal:
+            raise Unavailable(self.refusal)
+        self.open += 1
+        try:
+            for frame in self.frames:
+                yield frame
+            if self.breaks:
+                raise Unavailable("the disk is gone")
+        finally:
+            self.open -= 1
+            self.given_back.set()
 
 
 class Health:
@@ -22,10 +45,10 @@ class Health:
         return self.reason
 
 
-def with_server(test: Callable[[int, Health], Awaitable[None]]) -> None:
+def with_server(test: Callable[[int, Health], Awaitable[None]], copies: Copies | None = None) -> None:
     async def run() -> None:
         health = Health()
-        runner = await http.start(http.create_app(health), "127.0.0.1", 0)
+        runner = await http.start(http.create_app(health, copies), "127.0.0.1", 0)
         try:
             await test(runner.addresses[0][1], health)
         finally:
@@ -142,3 +165,80 @@ def test_connections_that_say_nothing_keep_no_health_check_out():
             await http.stop(runner)
 
     asyncio.run(run())
+
+
+# -------------------------------------------------------------------------------------------- backups
+
+
+def test_a_backup_is_streamed_to_its_end_and_its_copy_is_given_back():
+    copies = Copies(b"one", b"two" * 100_000)
+
+    async def test(port: int, health: Health) -> None:
+        answer = await send(port, b"POST /backup HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert b" 200 OK" in answer.splitlines()[0]
+        assert answer.count(b"two") == 100_000
+        assert answer.endswith(b"\r\n0\r\n\r\n")  # the end of a chunked answer
+        assert copies.open == 0
+
+    with_server(test, copies)
+
+
+def test_a_backup_that_is_not_possible_is_refused_with_the_reason():
+    async def test(port: int, health: Health) -> None:
+        assert await ask(port, "/backup", "POST") == (503, "CLUSTERDOWN no leader")
+
+    with_server(test, Copies(refusal="CLUSTERDOWN no leader"))
+
+
+def test_a_backup_that_breaks_off_has_no_end():
+    copies = Copies(b"one", breaks=True)
+
+    async def test(port: int, health: Health) -> None:
+        try:
+            answer = await send(port, b"POST /backup HTTP/1.1\r\nHost: x\r\n\r\n")
+        except ConnectionResetError:
+            answer = b""
+        assert not answer.endswith(b"0\r\n\r\n")
+        assert copies.open == 0
+        assert await ask(port, "/livez") == (200, "ok")
+
+    with_server(test, copies)
+
+
+def test_a_client_that_leaves_in_the_middle_of_a_backup_leaves_nothing_behind():
+    copies = Copies(*[bytes(1 << 20)] * 100)
+
+    async def test(port: int, health: Health) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST /backup HTTP/1.1\r\nHost: x\r\n\r\n")
+        await asyncio.wait_for(reader.readexactly(100_000), 5)
+        assert copies.open == 1
+        writer.transport.abort()
+        await asyncio.wait_for(copies.given_back.wait(), 5)
+        assert copies.open == 0
+
+    with_server(test, copies)
+
+
+def test_a_web_page_gets_no_backup():
+    async def test(port: int, health: Health) -> None:
+        request = (
+            b"POST /backup HTTP/1.1\r\nHost: x\r\nOrigin: http://evil.example\r\nConnection: close\r\n\r\n"
+        )
+        assert b" 403 " in (await send(port, request)).splitlines()[0]
+
+    with_server(test, Copies(b"secret"))
+
+
+def test_only_a_post_makes_a_backup():
+    async def test(port: int, health: Health) -> None:
+        assert await ask(port, "/backup") == (404, "not found")
+
+    with_server(test, Copies(b"secret"))
+
+
+def test_a_node_that_gives_no_backups_says_not_found():
+    async def test(port: int, health: Health) -> None:
+        assert await ask(port, "/backup", "POST") == (404, "not found")
+
+    with_server(test)

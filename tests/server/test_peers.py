@@ -9,7 +9,7 @@ import pytest
 import uvloop
 
 from balsadb.raft.messages import Heartbeat
-from balsadb.server.peers import OUTBOX_BYTES_MAX, STRANGERS_MAX, Peers
+from balsadb.server.peers import STRANGERS_MAX, Peers
 from balsadb.wire.frame import PROTOCOL_VERSION, Hello, Welcome, encode_handshake, encode_messages
 
 HEARTBEAT = Heartbeat(1, 2, 1, 0, 0)
@@ -46,28 +46,6 @@ def test_messages_to_a_peer_whose_connection_just_broke_are_dropped(make_loop):
 
     with asyncio.Runner(loop_factory=make_loop) as runner:
         runner.run(scenario())
-
-
-def test_messages_to_a_peer_that_does_not_read_are_dropped_past_a_bound():
-    """Rule B1: sending never waits."""
-    written: list[bytes] = []
-    unsent = 0
-    link = SimpleNamespace(
-        get_write_buffer_size=lambda: unsent, write=written.append, is_closing=lambda: False
-    )
-    peers = Peers(SimpleNamespace(), SimpleNamespace(), {}, SimpleNamespace())
-    peers._links[2] = link
-    peers.send(2, [HEARTBEAT])
-    assert (len(written), peers.dropped_messages) == (1, 0)
-    unsent = OUTBOX_BYTES_MAX + 1
-    peers.send(2, [HEARTBEAT])
-    assert (len(written), peers.dropped_messages) == (1, 1)
-
-
-def test_messages_to_a_peer_that_is_away_are_dropped():
-    peers = Peers(SimpleNamespace(), SimpleNamespace(), {}, SimpleNamespace())
-    peers.send(2, [HEARTBEAT])
-    assert peers.dropped_messages == 1
 
 
 def test_connections_without_a_hello_keep_no_member_out():

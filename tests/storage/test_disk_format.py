@@ -58,6 +58,7 @@ def test_meta():
         "boot": 1,
         "admitted": False,
         "met": {},
+        "restored": b"",
     }
     assert msgspec.msgpack.decode(data[20:]) == content
     assert data[:20] == b"BALSMETA" + struct.pack("<III", 1, len(data) - 20, value(data[20:]))

@@ -6,7 +6,7 @@ from memory_files import MemoryFiles
 
 from balsadb.raft.entry import Entry, encode_entry
 from balsadb.raft.options import Recovered
-from balsadb.raft.ready import WriteBatch
+from balsadb.raft.ready import LogStart, WriteBatch
 from balsadb.raft.types import EntryKind, HardState
 from balsadb.storage.files import Files
 from balsadb.storage.wal import Wal, WalOptions, WalWrite
@@ -42,13 +42,13 @@ class Log:
         assert isinstance(self.files, MemoryFiles)
         return self.files
 
-    def plan(self, *new: Entry, state: HardState | None = None) -> WalWrite:
+    def plan(self, *new: Entry, state: HardState | None = None, start: LogStart | None = None) -> WalWrite:
         self.number += 1
-        return self.wal.plan(WriteBatch(self.number, new, state))
+        return self.wal.plan(WriteBatch(self.number, new, state, start))
 
-    def write(self, *new: Entry, state: HardState | None = None) -> WalWrite:
+    def write(self, *new: Entry, state: HardState | None = None, start: LogStart | None = None) -> WalWrite:
         """Bring a batch to the disk."""
-        write = self.plan(*new, state=state)
+        write = self.plan(*new, state=state, start=start)
         self.wal.execute(write)
         self.wal.complete(write)
         if new:

@@ -3,6 +3,8 @@
     main.py      the commands with their flags and help; errors become sentences and exit statuses
     data.py      get, put, append, del: one call of a BlockingClerk each
     observe.py   status and digest: one question to every server
+    backup.py    backup and restore: the state of a node becomes a file, and a file a node
+    inspect.py   what a data directory holds
     serve.py     flags, variables and file become a configuration, which a server runs
     demo.py      a cluster of real processes, and who leads it
 

@@ -311,6 +311,127 @@ def digest(servers: Servers = None, timeout: Seconds = 10.0, as_json: Json = Fal
 
 
 @app.command()
+def backup(
+    file: Annotated[str, typer.Argument(metavar="FILE", show_default=False)],
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="HOST:PORT,...",
+            envvar="BALSADB_FROM",
+            help="HTTP ports of servers; the first that can gives the data.  [default: 127.0.0.1:9001-9003]",
+        ),
+    ] = None,
+    timeout: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS", envvar="BALSADB_TIMEOUT", min=0.01, help="How long a server may be silent."
+        ),
+    ] = 90.0,
+    verify: Annotated[
+        bool, typer.Option("--verify", envvar="BALSADB_VERIFY", help="Check a file that is there, instead.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Write all data of a running cluster into a new file.
+
+    Everything that was acknowledged before the command began is in the backup, and it is the state right
+    after one entry of the log. The file is checked before it gets its name.
+
+    \b
+    balsadb backup monday.balsa
+    balsadb backup monday.balsa --from db2:9001,db3:9001
+    balsadb backup --verify monday.balsa
+    """
+    from balsadb.cli import backup as commands
+
+    if verify:
+        commands.verify(file, as_json)
+    else:
+        commands.backup(file, source, timeout, as_json)
+
+
+@app.command()
+def restore(
+    file: Annotated[str, typer.Argument(metavar="FILE", show_default=False)],
+    id: Annotated[int | None, typer.Option(envvar="BALSADB_ID", help="The new node's id.")] = None,
+    data_dir: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR", envvar="BALSADB_DATA_DIR", help="Its data directory; empty or not there."
+        ),
+    ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="1=HOST:PORT,2=HOST:PORT,...",
+            envvar="BALSADB_CLUSTER",
+            help="Peer addresses of all members of the new cluster; the same text on every node.",
+        ),
+    ] = None,
+    config: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE.toml",
+            envvar="BALSADB_CONFIG",
+            help="The node's configuration, which may hold all of these.",
+        ),
+    ] = None,
+) -> None:
+    """Make the data directory of a node of a new cluster from a backup.
+
+    Run it once for every node, each time with the same file, and then start all nodes. The new cluster gets
+    an id of its own, and nodes of the old one are refused.
+
+    \b
+    balsadb restore monday.balsa --id 1 --data-dir /var/lib/balsadb \\
+                    --cluster 1=db1:8001,2=db2:8001,3=db3:8001
+    balsadb restore monday.balsa --config node-1.toml
+    """
+    from balsadb.cli import backup as commands
+
+    commands.restore(file, {"id": id, "data_dir": data_dir, "cluster": cluster}, config)
+
+
+@app.command()
+def inspect(
+    directory: Annotated[str, typer.Argument(metavar="DIR", show_default=False)],
+    keys: Annotated[
+        bool, typer.Option("--keys", envvar="BALSADB_KEYS", help="Print the keys, one on each line.")
+    ] = False,
+    prefix: Annotated[
+        str, typer.Option(metavar="TEXT", envvar="BALSADB_PREFIX", help="Only keys that begin with this.")
+    ] = "",
+    get: Annotated[
+        str | None, typer.Option(metavar="KEY", envvar="BALSADB_GET", help="Print the value of a key.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what a data directory holds: identity, log, state, damage. Never writes; the node may run.
+
+    Keys and values are as of the last entry that this node knows to be committed. Ends with 1 when a node
+    would not start on the directory.
+
+    \b
+    balsadb inspect /var/lib/balsadb
+    balsadb inspect /var/lib/balsadb --json
+    balsadb inspect /var/lib/balsadb --keys --prefix user:
+    balsadb inspect /var/lib/balsadb --get user:1
+    """
+    from balsadb.cli import inspect as commands
+
+    if get is not None:
+        sound = commands.get(directory, get)
+    elif keys or prefix:
+        commands.keys(directory, prefix)
+        sound = True
+    else:
+        sound = commands.inspect(directory, as_json)
+    if not sound:
+        raise typer.Exit(FAILED)
+
+
+@app.command()
 def sim(
     seed: Annotated[
         int | None,

@@ -150,6 +150,11 @@ class StateMachine:
             self._digests.fulfil(index, self.digest())
         return Outcome(batch.node, batch.boot, batch.sequence, True, replies)
 
+    @property
+    def spent(self) -> int:
+        """Bytes of keys and values that the newest COMMANDS entry has written."""
+        return self._space.spent
+
     def cold_keys(self, payload: bytes, reads: Sequence[tuple[int, list[bytes]]]) -> Iterable[bytes]:
         """Return the keys that a COMMANDS payload and its local slots look at and that are not in memory."""
         batch = decode_batch(payload)

@@ -138,15 +138,13 @@ class Core:
         self.log.compact(index)
         self.disk.start_at(LogStart(index, term, True))
 
-    def restore(self, index: Index, term: Term, time_ms: Millis, configuration: Configuration) -> bool:
-        """Go on from an installed state (rule C4); False: it is not newer than what is applied here.
+    def restore(self, index: Index, term: Term, time_ms: Millis, configuration: Configuration) -> None:
+        """Go on from an installed state, which is newer than what is applied here (rule C4).
 
         When the log has the state's last entry, its entries stay (Raft paper, figure 13). Otherwise all go:
         they don't continue the state, and up to it nothing is lost.
         """
         log = self.log
-        if not self.wants(index):
-            return False
         if log.term_at(index) == term:
             if index > log.commit_index:
                 self.commit_to(index)
@@ -161,7 +159,6 @@ class Core:
         self.handed_index = index
         self.apply_fetch, self.apply_fetched = None, ()
         self.installing = self.stateless = False
-        return True
 
     def wants(self, index: Index) -> bool:
         """Tell whether a state as of `index` is newer than what this node has."""

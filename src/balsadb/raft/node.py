@@ -7,7 +7,7 @@ back with `persisted`, `applied` and `fetched`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -196,6 +196,13 @@ class Node:
         core.outbox.append(Propose(core.id, state.leader, term, (payload,)))
         return True
 
+    def propose_again(self, payloads: Sequence[bytes], term: Term) -> None:
+        """Send payloads that were handed on to the leader of `term` once more, in their order (rule P3)."""
+        core = self._core
+        state = core.state
+        if term == core.term and not isinstance(state, Leader) and state.leader != NOBODY:
+            core.outbox.append(Propose(core.id, state.leader, term, tuple(payloads)))
+
     def propose_entry(self, kind: EntryKind, payload: bytes) -> Index | None:
         """As leader, append a CLOCK or MEMBERSHIP entry and return its index; None when refused.
 
@@ -281,8 +288,13 @@ class Node:
         because this node has applied as much by itself, or leads.
         """
         core = self._core
-        if isinstance(core.state, Leader) or not core.restore(index, term, time_ms, configuration):
+        if isinstance(core.state, Leader) or not core.wants(index):
             return False
+        if term > core.term:
+            # It was not on disk yet when the process ended that refused entries in that term. No log may hold
+            # a later term than its node.
+            become_follower(core, term, NOBODY)
+        core.restore(index, term, time_ms, configuration)
         if isinstance(core.state, Follower):
             following.restored(core, core.state)
         return True

@@ -22,6 +22,8 @@ class ReplicaOptions(msgspec.Struct, frozen=True):
     """While the disk works, fewer waiting commands than this collect for a larger batch."""
     queued_bytes_max: int = 64 * 1024 * 1024
     """Bytes of requests held by this node. Past it requests are refused with -TRYAGAIN."""
+    apply_bytes_max: int = 4 * 1024 * 1024
+    """Bytes that the entries applied in one turn may write; one entry is always applied."""
     cut_keys_max: int = 16_384
     """Keys that may change before a cut takes them (rule C1)."""
     cut_bytes_max: int = 8 * 1024 * 1024

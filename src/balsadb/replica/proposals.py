@@ -198,9 +198,8 @@ class Proposals:
         self._progress_ms = now_ms
         node = self._node
         if self._window and node.leader != node.id and self._window[0].term == node.term:
-            for payload in self._window:
-                if not node.propose(payload.data, payload.term):
-                    break
+            # All in one message: they run only in their order, and several might lose it on the way.
+            node.propose_again([payload.data for payload in self._window], node.term)
 
     def tick(self, now_ms: int) -> tuple[list[Request], list[Request]]:
         """Send again what made no progress, and return the requests whose deadline has passed.

@@ -119,6 +119,8 @@ class Replica:
         """Bytes of entries written to the log so far, that of the start included."""
         self._released_bytes = 0
         """The same when the newest cut was made that lets the log go."""
+        self._spent_bytes = 0
+        """Bytes that the entries applied in this turn have written."""
         self._due: deque[Request] = deque()
         """Reads that may be answered from the state as it is, in order, once their keys are in memory."""
         self._warming: Warm | None = None
@@ -369,6 +371,7 @@ class Replica:
         """
         self.now_ms, self.wall_ms = now_ms, wall_ms
         node, reads, proposals = self.node, self._reads, self._proposals
+        self._spent_bytes = 0
         effects = Effects([], None, [], self._finished, [], [], None, False)
         for _ in range(READY_ROUNDS_MAX):
             self._move_backlogs()
@@ -415,14 +418,20 @@ class Replica:
 
     def _apply(self, effects: Effects) -> None:
         """Apply what was handed out, as far as cuts and keys that must be read first allow."""
-        handed, store = self._handed, self.machine.store
+        handed, store, options = self._handed, self.machine.store, self.options
         while handed and not self._installing and (not self._cut_due or self._freeze(effects.cuts)):
+            if self._spent_bytes >= options.apply_bytes_max:
+                effects.again = (
+                    True  # a few bytes of log can write megabytes (rule S5): others get their turn
+                )
+                break
             entry = handed[0]
             if not store.complete and entry.index > self._warm_index and not self._warm_entries(effects):
                 break
             handed.popleft()
             if entry.kind is EntryKind.COMMANDS:
                 self._apply_commands(entry)
+                self._spent_bytes += self.machine.spent
             elif entry.kind is EntryKind.MEMBERSHIP:
                 self._apply_membership(entry)
             else:

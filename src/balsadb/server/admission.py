@@ -98,8 +98,14 @@ class Admission:
             return f"this is node {me}, not node {hello.target_id}; correct --cluster or --dial"
         if hello.node_id == me:
             return f"node {me} is another process already; ids must be unique"
-        if not hello.cluster_id and not self._cluster_id() and hello.cluster_digest != self._cluster_digest:
-            return "the --cluster texts of the two nodes differ; they must be the same on every node"
+        named = hello.cluster_id and self._cluster_id()
+        if not named and hello.cluster_digest != self._cluster_digest:
+            # Also when just one of them is without a name: it may be a restored node (rule M4) at the address
+            # of one of the old cluster, and neither must even note that it met the other.
+            return (
+                "the --cluster texts of the two nodes differ, or the backups that they were restored from; "
+                "both must be the same on every node"
+            )
         return self._cluster_objection(hello.cluster_id)
 
     def _cluster_objection(self, cluster_id: bytes) -> str | None:

@@ -70,6 +70,8 @@ class ServeConfig(msgspec.Struct, frozen=True, kw_only=True):
 SETTINGS = tuple(name.replace("_", "-") for name in ServeConfig.__struct_fields__)
 """Every file key, in the order of the fields."""
 
+_EXAMPLES = {"id": "1", "data_dir": "DIR", "listen": "HOST:7001", "cluster": "1=HOST:8001,..."}
+
 TIMES = ("election_timeout_ms", "heartbeat_ms", "request_timeout_ms")
 """Settings in milliseconds. At least 10, one tick of a server's clock."""
 
@@ -77,25 +79,16 @@ TIMES = ("election_timeout_ms", "heartbeat_ms", "request_timeout_ms")
 def make_config(settings: Mapping[str, object]) -> ServeConfig:
     """Build and check a configuration from settings by field name. A `None` means "not given"."""
     given = {name: value for name, value in settings.items() if value is not None}
-    for name, example in (
-        ("id", "1"),
-        ("data_dir", "DIR"),
-        ("listen", "HOST:7001"),
-        ("cluster", "1=HOST:8001,..."),
-    ):
-        if name not in given:
-            raise UsageError(f"{_flag(name)} is missing; write {_flag(name)} {example}")
-    node_id = _number(given["id"], "id", 1, NODE_ID_MAX)
-    cluster = _members(given["cluster"], "cluster")
-    if node_id not in cluster:
-        raise UsageError(f"--cluster does not name node {node_id}; it must be the same text on every node")
+    _demand(given, ("id", "data_dir", "listen", "cluster"))
+    identity = make_identity(given)
+    node_id, cluster = identity.id, identity.cluster
     listen = _address(given["listen"], "listen")
     numbers = {name: _number(given[name], name, 10, TIMEOUT_MS_MAX) for name in TIMES if name in given}
     if "snapshot_log_bytes" in given:
         numbers["snapshot_log_bytes"] = _bytes(given["snapshot_log_bytes"], "snapshot_log_bytes")
     config = ServeConfig(
         id=node_id,
-        data_dir=_text(given["data_dir"], "data_dir"),
+        data_dir=identity.data_dir,
         listen=listen,
         peer_listen=_address(given.get("peer_listen", cluster[node_id]), "peer_listen"),
         http_listen=_address(given["http_listen"], "http_listen") if "http_listen" in given else None,
@@ -106,6 +99,31 @@ def make_config(settings: Mapping[str, object]) -> ServeConfig:
     )
     _check_relations(config)
     return config
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """The settings that say whose a data directory is."""
+
+    id: int
+    data_dir: str
+    cluster: dict[int, str]
+
+
+def make_identity(settings: Mapping[str, object]) -> Identity:
+    """Check the settings that a data directory is made with; others are not looked at."""
+    given = {name: value for name, value in settings.items() if value is not None}
+    _demand(given, ("id", "data_dir", "cluster"))
+    node_id = _number(given["id"], "id", 1, NODE_ID_MAX)
+    cluster = _members(given["cluster"], "cluster")
+    if node_id not in cluster:
+        raise UsageError(f"--cluster does not name node {node_id}; it must be the same text on every node")
+    return Identity(node_id, _text(given["data_dir"], "data_dir"), cluster)
+
+
+def _demand(given: Mapping[str, object], names: tuple[str, ...]) -> None:
+    for name in names:
+        if name not in given:
+            raise UsageError(f"{_flag(name)} is missing; write {_flag(name)} {_EXAMPLES[name]}")
 
 
 def read_config_file(path: str | Path) -> dict[str, object]:

@@ -1,8 +1,8 @@
 """HTTP health endpoints, for load balancers, orchestrators and people with curl.
 
 `/livez` answers 200 as long as the process runs its loop. `/readyz` answers 200 when this node can serve and
-503 with one sentence when it can not. Everything else is 404. aiohttp takes a quarter of a second to import,
-so only a server imports this module.
+503 with one sentence when it can not. `POST /backup` answers the whole state, for `balsadb backup`.
+Everything else is 404. aiohttp takes a quarter of a second to import, so only a server imports this module.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from aiohttp import web
 
 from balsadb.address import format_address
 from balsadb.errors import UsageError
+from balsadb.server.backups import Backups, Unavailable
 
 BODY_BYTES_MAX: Final = 1024
 """No request here has a body; this is what one may have before it is refused."""
@@ -26,6 +27,8 @@ KEEPALIVE_S: Final = 15.0
 """How long an idle connection stays open after a response."""
 SHUTDOWN_S: Final = 1.0
 """How long a stop waits for responses under way."""
+STALLED_S: Final = 30.0
+"""A client that takes nothing of its answer for so long is given up."""
 BACKLOG: Final = 64
 """Connections waiting to be accepted."""
 
@@ -33,14 +36,18 @@ Readiness: TypeAlias = Callable[[], str | None]
 """Returns None when the node can serve, else one sentence that says why not."""
 
 _READY: Final[web.AppKey[Readiness]] = web.AppKey("ready")
+_BACKUPS: Final[web.AppKey[Backups]] = web.AppKey("backups")
 
 
-def create_app(ready: Readiness) -> web.Application:
-    """Return the application; `ready` is asked at every request to /readyz."""
+def create_app(ready: Readiness, backups: Backups | None = None) -> web.Application:
+    """Return the application; `ready` is asked at every request to /readyz, `backups` gives the state."""
     app = web.Application(client_max_size=BODY_BYTES_MAX)
     app[_READY] = ready
     app.router.add_get("/livez", _live)
     app.router.add_get("/readyz", _ready)
+    if backups is not None:
+        app[_BACKUPS] = backups
+        app.router.add_post("/backup", _backup)
     app.router.add_route("*", "/{anything:.*}", _not_found)
     return app
 
@@ -119,6 +126,37 @@ async def _live(request: web.Request) -> web.Response:
 async def _ready(request: web.Request) -> web.Response:
     reason = request.app[_READY]()
     return web.Response(text="ready") if reason is None else web.Response(text=reason, status=503)
+
+
+async def _backup(request: web.Request) -> web.StreamResponse:
+    if "Origin" in request.headers:
+        # Browsers say where a POST comes from. A web page must not get at the data by way of its visitor.
+        return web.Response(text="backups are not given to browsers", status=403)
+    stream = request.app[_BACKUPS].stream()
+    try:
+        try:
+            piece = await anext(stream)
+        except Unavailable as error:
+            return web.Response(text=str(error), status=503)
+        response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
+        await response.prepare(request)
+        try:
+            await _write(response, piece)
+            async for piece in stream:
+                await _write(response, piece)
+            await response.write_eof()
+        except (Unavailable, OSError, TimeoutError):
+            # Half of a state is none: the client sees that the answer has no end.
+            if request.transport is not None:
+                request.transport.abort()
+        return response
+    finally:
+        await stream.aclose()
+
+
+async def _write(response: web.StreamResponse, piece: bytes) -> None:
+    async with asyncio.timeout(STALLED_S):
+        await response.write(piece)
 
 
 async def _not_found(request: web.Request) -> web.Response:

@@ -15,6 +15,7 @@ import hashlib
 import os
 import random
 import secrets
+import shutil
 import signal
 import sys
 from collections.abc import Iterable, Sequence
@@ -31,6 +32,7 @@ from balsadb.raft.types import NOBODY, Configuration, Member, NodeId
 from balsadb.replica import Replica, ReplicaOptions
 from balsadb.server import descriptors
 from balsadb.server.admission import Admission
+from balsadb.server.backups import Backups
 from balsadb.server.clock import Clock
 from balsadb.server.commands.client_state import ClientState
 from balsadb.server.commands.view import NodeStatus
@@ -82,7 +84,8 @@ class Node:
         clients_max = descriptors.clients_max(others)
         self._open_storage(stack)
         self.replica = self._make_replica()
-        digest = hashlib.sha256(config.cluster_text.encode()).digest()[:16]
+        beginning = f"{config.cluster_text}\0{self._directory.meta.restored.hex()}"
+        digest = hashlib.sha256(beginning.encode()).digest()[:16]
         self._admission = Admission(self.replica, self._directory, digest)
         self._driver = Driver(self.replica, self._wal, self._clock, loop)
         self._driver.on_configuration = self._admission.remember_cluster_id
@@ -98,6 +101,8 @@ class Node:
         receiver = SnapshotReceiver(self._driver, self._cuts, self._states, self._files)
         self._peers = Peers(self._driver, self._admission, addresses, receiver)
         outgoing = f"{self._directory.group_path}/outgoing"
+        # A killed process leaves its copies behind, and they keep the space of files that are long gone.
+        await asyncio.to_thread(shutil.rmtree, outgoing, True)
         self._sender = SnapshotSender(self._driver, self._cuts, self._admission, addresses, outgoing)
         self._driver.on_snapshot = self._sender.send
         self._driver.start()
@@ -194,7 +199,9 @@ class Node:
         from balsadb.server import http  # aiohttp takes 200 ms to import; only for those who want it
 
         host, port = parse_address(address)
-        runner = await http.start(http.create_app(self.unready), host, port, HTTP_CONNECTIONS_MAX)
+        backups = Backups(self._driver, self._cuts, f"{self._directory.group_path}/outgoing/backup")
+        app = http.create_app(self.unready, backups)
+        runner = await http.start(app, host, port, HTTP_CONNECTIONS_MAX)
         stack.push_async_callback(http.stop, runner)
 
     # -------------------------------------------------------------------- stop

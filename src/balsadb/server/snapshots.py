@@ -75,12 +75,12 @@ class SnapshotSender:
 
     async def stop(self) -> None:
         """Give all transfers up."""
-        if self._forgetting is not None:
-            self._forgetting.cancel()
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self._forgetting is not None:
+            self._forgetting.cancel()
         if self._copy is not None:
             self._copy.remove()
 
@@ -96,11 +96,13 @@ class SnapshotSender:
                     break
                 except (OSError, ProtocolError, TimeoutError) as error:
                     _say(f"the state could not be sent to node {follower}: {error or 'it did not answer'}")
-        except LocalFault as error:
+        except (LocalFault, OSError) as error:
             _say(str(error))
-        self._driver.replica.snapshot_ended(follower, index)
-        self._driver.wake()
-        self._forget_later()
+        finally:
+            # However it ended: without a word Raft would wait for ever, and the log would stay.
+            self._driver.replica.snapshot_ended(follower, index)
+            self._driver.wake()
+            self._forget_later()
 
     async def _current_copy(self, follower: NodeId) -> Outgoing:
         """Return a copy behind which the log is still there, and keep it there (rule C5)."""
@@ -180,6 +182,8 @@ class _Line:
         self._writer = writer
 
     async def send(self, frame: Transfer) -> None:
+        if self._writer.is_closing():
+            raise ConnectionResetError("the connection closed in the middle of a transfer")
         self._writer.write(encode_transfer(frame))
         async with asyncio.timeout(STEP_SECONDS_MAX):
             await self._writer.drain()

@@ -209,7 +209,7 @@ class Server:
         )
         self._wal = wal
         if state is not None:
-            world.log_checker.installed(self.id, state.index, state.term)
+            world.log_checker.covered(self.id, state.index)
         entries: list[Entry] = []
         while recovered.first_index + len(entries) <= recovered.last_index:
             entries += wal.read(recovered.first_index + len(entries), recovered.last_index, FETCH_BYTES_MAX)
@@ -569,7 +569,10 @@ class Server:
         except LocalFault:
             self.end(power_loss=False)
             return
-        self._world.log_checker.installed(self.id, state.index, state.term)
+        self._world.log_checker.covered(self.id, state.index)
+        assert self.replica is not None
+        if self.replica.node.log.term_at(state.index) != state.term:
+            self._world.log_checker.replaced(self.id, state.index)
         self._after(self._rng.randrange(SWITCH_US_MAX), self._install, state, answer)
 
     def _install(self, state: Bookkeeping, answer: Callable[[int], None]) -> None:

@@ -272,7 +272,9 @@ class World:
     def applied(self, node: NodeId, index: Index, term: Term, payload: bytes) -> None:
         """Look at an entry that a server is about to apply."""
         self.note(f"server {node} applies {index} of term {term}", node, first=index, last=index)
-        self.log_checker.applied(node, index, term, payload)
+        replica = self.servers[node].replica
+        assert replica is not None
+        self.log_checker.applied(node, index, term, payload, replica.node.term)
         if index % DIGEST_EVERY == 1:
             self._compare_digest(self.servers[node])
 

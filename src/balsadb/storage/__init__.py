@@ -8,6 +8,9 @@
     wal.py       plan, execute, complete, read
     meta.py      bytes of META
     datadir.py   lock, META, layout
+    state.py     the state on disk; opening.py puts log and state together, transfer.py sends states
+    backup.py    a whole state in one file; restore.py makes a node of it
+    inspect.py   what is there, without touching it; view.py reads states and keys so
 
 docs/disk-format.md has every byte; docs/architecture/storage.md has the story and the reasons.
 """

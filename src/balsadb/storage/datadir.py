@@ -25,7 +25,8 @@ from balsadb.storage.recovery import REPLACE, RESTORE
 __all__ = ["DataDirectory", "Meta"]
 
 
-def _draw_store_id() -> bytes:
+def draw_store_id() -> bytes:
+    """Return a new identity for a data directory."""
     return secrets.token_bytes(STORE_ID_BYTES)
 
 
@@ -52,7 +53,7 @@ class DataDirectory:
         node_id: NodeId,
         cluster_text: str,
         *,
-        new_store_id: Callable[[], bytes] = _draw_store_id,
+        new_store_id: Callable[[], bytes] = draw_store_id,
     ) -> DataDirectory:
         """Claim the directory for this process and raise the boot counter, durably (rule P2).
 
@@ -108,7 +109,7 @@ class DataDirectory:
                 f"{path}: the cluster began as {meta.cluster_text}, and --cluster says {cluster_text}; "
                 f"give the first value, also after members have changed"
             )
-        if not has_log and (meta.admitted or meta.cluster_id or meta.met):
+        if not has_log and (meta.admitted or meta.cluster_id or meta.met or meta.restored):
             raise DataError(self.wal_path, None, f"the log that belongs to {path} is missing", RESTORE)
         return meta
 

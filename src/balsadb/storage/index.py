@@ -59,6 +59,12 @@ class LogIndex:
         """Index of the first entry whose place is known; one more than the last when there is none."""
         return next((run.first for run in self._runs if run.offsets), self._next)
 
+    def places(self) -> list[tuple[str, Index, Index]]:
+        """Return path, first and last index of every segment, oldest first; the last one is one less than
+        the first where no entry counts."""
+        with self._lock:
+            return [(run.path, run.first, run.first + len(run.offsets) - 1) for run in self._runs]
+
     def reset(self, next_index: Index) -> None:
         """Forget all entries; the next one will have `next_index`."""
         with self._lock:

@@ -45,6 +45,8 @@ class Meta(msgspec.Struct, frozen=True):
     """All other initial members have said that they never met another directory under this id (rule W5)."""
     met: dict[NodeId, bytes] = {}
     """Store id under which each other node was met first."""
+    restored: bytes = b""
+    """Checksum of the backup that this directory began with; empty when it began empty (rule M4)."""
 
 
 def encode_meta(meta: Meta) -> bytes:

@@ -13,6 +13,7 @@ The state is as of some entry and the log continues it. What else may be found:
 from __future__ import annotations
 
 from bisect import bisect_right
+from typing import Protocol
 
 import msgspec
 
@@ -39,15 +40,24 @@ def open_log(
     """
     wal, recovered = Wal.open(files, directory, store_id, options)
     try:
-        return wal, _fit(wal, recovered, directory, state, installed)
+        return wal, fit(wal, recovered, directory, state, installed)
     except BaseException:
         wal.close()
         raise
 
 
-def _fit(
-    wal: Wal, recovered: Recovered, directory: str, state: Bookkeeping | None, installed: Index
+class Restart(Protocol):
+    """The part of a log that `fit` may need."""
+
+    def restart(self, index: Index, term: Term) -> Recovered:
+        """Drop the whole log; it begins behind an installed state."""
+        ...
+
+
+def fit(
+    wal: Restart, recovered: Recovered, directory: str, state: Bookkeeping | None, installed: Index
 ) -> Recovered:
+    """Decide by the table above what a start begins with. Raises DataError for damage."""
     index, term, time_ms = (state.index, state.term, state.log_time_ms) if state else (0, 0, 0)
     base = recovered.first_index - 1
     if base <= index and index and _term_at(recovered, index) != term:

@@ -108,6 +108,11 @@ class Replay:
         """No entry has been seen yet, so the log may begin anywhere."""
         self._path = ""
 
+    @property
+    def terms(self) -> tuple[tuple[Index, Term], ...]:
+        """Runs of equal terms so far: (first index, term), ascending; of the mark's entry, too."""
+        return tuple(self._terms)
+
     # --------------------------------------------------------------------------- one segment
 
     def feed(self, path: str, header: SegmentHeader, data: bytes, *, newest: bool) -> None:

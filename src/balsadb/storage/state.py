@@ -60,6 +60,11 @@ REPAIR = "Remove the directory {}/state; the node then fetches the state from th
 _T = TypeVar("_T")
 
 
+def is_record(key: bytes) -> bool:
+    """Tell whether a key on disk is that of a record."""
+    return key.startswith(_DATA)
+
+
 class StateBatch:
     """A cut on its way into RocksDB."""
 
@@ -79,6 +84,10 @@ class StateBatch:
     def bookkeeping(self, data: bytes) -> None:
         """Replace the bookkeeping."""
         self.batch.put(_BOOKKEEPING, data)
+
+    def put_raw(self, key: bytes, value: bytes) -> None:
+        """Set a key as `StateStore.raw_items` yields it."""
+        self.batch.put(key, value)
 
 
 class StateStore:
@@ -131,6 +140,16 @@ class StateStore:
             yield key[len(_DATA) :], decode_record(cursor.value())
             cursor.next()
         self._trusted(cursor.status)  # a damaged block ends the loop as if there were no more
+
+    def raw_items(self) -> Iterator[tuple[bytes, bytes]]:
+        """Yield all but the bookkeeping as it stands on disk, in the order of the keys' bytes."""
+        cursor = self._trusted(self._database.iter)
+        cursor.seek(b"")
+        while cursor.valid():
+            if (key := cursor.key()) != _BOOKKEEPING:
+                yield key, cursor.value()
+            cursor.next()
+        self._trusted(cursor.status)
 
     # ------------------------------------------------------------------- cuts
 
@@ -219,6 +238,16 @@ class Current(NamedTuple):
     """Its index when it was received from another node; 0 when it grew here."""
 
 
+def read_pointer(path: str, data: bytes) -> Current:
+    """Return what the pointer at `path` says. Raises DataError when it says nothing."""
+    words = data.split()
+    directory = os.path.dirname(path)
+    if len(words) != 2 or not all(word.isdigit() for word in words):
+        remedy = REPAIR.format(os.path.dirname(directory))
+        raise DataError(path, 0, "this does not name a state", remedy)
+    return Current(f"{directory}/{words[0].decode()}", int(words[1]))
+
+
 class StateDirectory:
     """Which of the state directories counts, and how another one takes its place."""
 
@@ -234,13 +263,9 @@ class StateDirectory:
             self.switch("1", 0)
         file = files.open(pointer)
         try:
-            words = file.read(min(file.size, POINTER_BYTES_MAX), 0).split()
+            return read_pointer(pointer, file.read(min(file.size, POINTER_BYTES_MAX), 0))
         finally:
             file.close()
-        if len(words) != 2 or not all(word.isdigit() for word in words):
-            group = os.path.dirname(self.path)
-            raise DataError(pointer, 0, "this does not name a state", REPAIR.format(group))
-        return Current(f"{self.path}/{words[0].decode()}", int(words[1]))
 
     def fresh(self) -> str:
         """Return a path for a new state, next to the one in use."""

@@ -79,6 +79,8 @@ class Incoming:
         self.resume = self._find()
 
     def _goes_on(self) -> bool:
+        if not os.path.isdir(f"{self._path}/files"):
+            return False  # a process ended when it had moved them, and before they counted
         try:
             with open(f"{self._path}/OFFER", "rb") as source:
                 return source.read() == msgspec.msgpack.encode(self.offer)

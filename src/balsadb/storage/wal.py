@@ -133,7 +133,7 @@ class Wal:
     def _recover(self) -> Recovered:
         files, directory = self._files, self._directory
         files.make_directories(directory)
-        names = _segment_names(files, directory)
+        names = segment_names(files, directory)
         replay = Replay(self._store_id, self._index)
         for name in names:
             newest = name is names[-1]
@@ -141,7 +141,7 @@ class Wal:
             file = files.open(path)
             try:
                 data = file.read(file.size, 0)
-                replay.feed(path, _check_header(path, name, self._store_id, data), data, newest=newest)
+                replay.feed(path, check_header(path, name, self._store_id, data), data, newest=newest)
             except BaseException:
                 file.close()
                 raise
@@ -388,7 +388,7 @@ class Wal:
             raise StorageError(f"nothing more is written to the log or read from it: {self._failure}")
 
 
-def _segment_names(files: Files, directory: str) -> list[SegmentName]:
+def segment_names(files: Files, directory: str) -> list[SegmentName]:
     """List the segments in order. Raises DataError for a gap or a name that is not ours."""
     names = []
     for text in filter(segments.is_segment, files.list(directory)):
@@ -404,7 +404,7 @@ def _segment_names(files: Files, directory: str) -> list[SegmentName]:
     return names
 
 
-def _check_header(path: str, name: SegmentName, store_id: bytes, data: bytes) -> SegmentHeader:
+def check_header(path: str, name: SegmentName, store_id: bytes, data: bytes) -> SegmentHeader:
     """Return a segment's header. It was synced before the segment got its name, so it is never torn."""
     try:
         header = records.decode_segment_header(data)

@@ -24,7 +24,7 @@ PRESSURE = (
     scripted(
         "messages queue for a peer that does not read",
         "B1",
-        "server/test_peers.py",
+        "server/test_peer_queue.py",
         ("server.peers:Peers.send", " or link.get_write_buffer_size() > OUTBOX_BYTES_MAX", ""),
     ),
     scripted(
@@ -46,7 +46,7 @@ PRESSURE = (
     scripted(
         "a tick comes before the messages that waited in a pause",
         "B3",
-        "server/test_driver.py",
+        "server/test_driver_order.py",
         (
             "server.driver:Driver._on_timer",
             "self._loop.call_soon(self._loop.call_soon, self._make_tick_due)",

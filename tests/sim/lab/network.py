@@ -45,8 +45,9 @@ class LabNetwork(Network):
     """Of all messages, each in a frame of its own."""
 
     def set_unreliable(self, unreliable: bool) -> None:
-        """Lose and delay messages from now on, or no longer."""
+        """Lose, delay and reorder messages from now on; or let them keep their order, as on connections."""
         self.unreliable = unreliable
+        self.healthy = not unreliable
         self._plan = UNRELIABLE if unreliable else RELIABLE
 
     def send(self, message: Message) -> None:

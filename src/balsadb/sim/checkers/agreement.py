@@ -14,11 +14,14 @@ class StateMachineSafety:
     def __init__(self) -> None:
         self.entries: dict[Index, tuple[Term, int]] = {}
         """Term and checksum of the content of every applied entry."""
+        self.known: dict[Index, Term] = {}
+        """Least term in which a server has applied each entry: it was committed in that term or before."""
         self.newest: Index = 0
         """Greatest index applied by anybody."""
 
-    def applied(self, node: NodeId, index: Index, term: Term, payload: bytes) -> None:
-        """Note that a server applies an entry."""
+    def applied(self, node: NodeId, index: Index, term: Term, payload: bytes, now: Term) -> None:
+        """Note that a server applies an entry of `term` while it is in the term `now`."""
+        self.known[index] = min(now, self.known.get(index, now))
         found = (term, google_crc32c.value(payload))
         first = self.entries.setdefault(index, found)
         if first != found:

@@ -58,15 +58,11 @@ class Durability:
         """Note that a server's state on disk includes everything up to `index`, which its log may let go."""
         self._covered[node] = max(index, self._covered.get(node, 0))
 
-    def installed(self, node: NodeId, index: Index, term: Term) -> None:
-        """Note that a state of another server is in place on a server's disk.
-
-        A log that has another entry there is another log, so all of it may go (rule C4).
-        """
-        self.covered(node, index)
-        book = self._on_disk.setdefault(node, {})
-        if book.get(index, term) != term:
-            book.clear()
+    def replaced(self, node: NodeId, index: Index) -> None:
+        """Note that a state which a server's log does not continue took its place: the log goes (rule C4)."""
+        book = self._on_disk.get(node, {})
+        for behind in [held for held in book if held > index]:
+            del book[behind]
 
     def acknowledged(self, index: Index, term: Term, configuration: Configuration) -> None:
         """Note that a client was told about the effects of an entry (or of a state that includes it)."""

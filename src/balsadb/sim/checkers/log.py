@@ -27,7 +27,7 @@ class LogChecker:
         self._durability = Durability()
         self.in_doubt = self._durability.in_doubt
         self.covered = self._durability.covered
-        self.installed = self._durability.installed
+        self.replaced = self._durability.replaced
         self.applied = self._agreement.applied
 
     @property
@@ -42,7 +42,7 @@ class LogChecker:
             return False
         if not self._elections.began(node.id, node.term):
             return False
-        check_new_leader(node, self._agreement.entries, self._agreement.newest)
+        check_new_leader(node, self._agreement.entries, self._agreement.known, self._agreement.newest)
         return True
 
     def recovered(self, node: NodeId, entries: Sequence[tuple[Index, Term, int]]) -> None:
