@@ -32,7 +32,7 @@ from rich.table import Table
 
 from appends import AppendClient, Verdict, judge, longest_gap
 from balsadb.errors import BalsaError
-from harness import BenchError, Machine, leave_on_signals, resp_call, wait_for
+from harness import BenchError, Machine, leave_on_signals, raft_fact, resp_call, wait_for
 from loads import EtcdBench, parse_etcdbench
 from systems import Etcd, Ours
 
@@ -160,8 +160,8 @@ class Failover:
         own_address = self.cluster.nodes[node_id].client_address
 
         def caught_up() -> bool:
-            committed = _raft_fact(leader_address, "raft_commit_index")
-            return _raft_fact(own_address, "raft_applied_index") >= committed
+            committed = raft_fact(leader_address, "raft_commit_index")
+            return raft_fact(own_address, "raft_applied_index") >= committed
 
         wait_for(caught_up, CATCH_UP_SECONDS, f"node {node_id} to catch up after its restart")
 
@@ -177,15 +177,6 @@ class Failover:
                 total += verdict
         self.wrong += [sentence for client in self.clients for sentence in client.wrong]
         return total
-
-
-def _raft_fact(address: str, name: str) -> int:
-    info = resp_call(address, "INFO", "raft", seconds=5.0)
-    for line in info.decode().splitlines() if isinstance(info, bytes) else ():
-        key, _, value = line.partition(":")
-        if key == name:
-            return int(value)
-    raise BenchError(f"{address} does not tell {name}")
 
 
 async def _rounds(failover: Failover, count: int) -> list[Round]:

@@ -227,6 +227,16 @@ def answers(address: str, *argv: str | bytes) -> bool:
     return True
 
 
+def raft_fact(address: str, name: str) -> int:
+    """Return a number of a BalsaDB node's `INFO raft`."""
+    info = resp_call(address, "INFO", "raft", seconds=5.0)
+    for line in info.decode().splitlines() if isinstance(info, bytes) else ():
+        key, _, value = line.partition(":")
+        if key == name:
+            return int(value)
+    raise BenchError(f"{address} does not tell {name}")
+
+
 # -- the machine ------------------------------------------------------------------------------------------
 
 

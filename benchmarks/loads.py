@@ -11,12 +11,17 @@ import csv
 import hashlib
 import json
 import os
+import random
 import shutil
+import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from harness import (
@@ -101,12 +106,14 @@ def fill(address: str) -> None:
                 raise BenchError(f"{address} answered {reply!r} to a SET")
 
 
-def calibrate(addresses: Sequence[str], operation: str, clients: int, pipeline: int) -> float:
+def calibrate(
+    addresses: Sequence[str], operation: str, clients: int, pipeline: int, keys: int = KEYS
+) -> float:
     """Find roughly how many operations a second to expect: redis-benchmark takes a count, not a time."""
     count = clients * pipeline * 10 if clients > 1 else 200
     rate = 0.0
     for _ in range(PROBE_ROUNDS_MAX):
-        rate = redis_benchmark(addresses, operation, clients, pipeline, count, seconds_max=60.0).rate
+        rate = redis_benchmark(addresses, operation, clients, pipeline, count, 60.0, keys).rate
         if count / rate >= PROBE_SECONDS * 0.7:
             break
         count = max(count, int(rate * PROBE_SECONDS))
@@ -114,7 +121,13 @@ def calibrate(addresses: Sequence[str], operation: str, clients: int, pipeline: 
 
 
 def redis_benchmark(
-    addresses: Sequence[str], operation: str, clients: int, pipeline: int, count: int, seconds_max: float
+    addresses: Sequence[str],
+    operation: str,
+    clients: int,
+    pipeline: int,
+    count: int,
+    seconds_max: float,
+    keys: int = KEYS,
 ) -> Result:
     """Run one redis-benchmark for each address, all at once, with clients and requests shared out evenly."""
     program = require_program("redis-benchmark", "redis-tools")
@@ -124,7 +137,7 @@ def redis_benchmark(
         for address, part, number in zip(addresses, shares(clients, len(addresses)), counts, strict=True):
             host, port = split_address(address)
             command = [program, "-h", host, "-p", str(port), "-c", str(part), "-n", str(number)]
-            command += ["-P", str(pipeline), "-d", str(VALUE_BYTES), "-r", str(KEYS)]
+            command += ["-P", str(pipeline), "-d", str(VALUE_BYTES), "-r", str(keys)]
             command += ["-t", operation.lower(), "--csv"]
             process = subprocess.Popen(
                 command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True
@@ -167,6 +180,91 @@ def parse_redis_benchmark(output: str, operations: int) -> Result:
         )
     except (ValueError, KeyError, TypeError):
         raise BenchError(f"redis-benchmark printed something unexpected: {output!r}") from None
+
+
+# -- many writes, as fast as they go ----------------------------------------------------------------------
+
+
+class Values:
+    """Random values, which no compression makes smaller; cheap, because they are cut from one block."""
+
+    BLOCK_BYTES = 1 << 20
+
+    def __init__(self) -> None:
+        self._random = random.Random()
+        self._block = os.urandom(self.BLOCK_BYTES)
+
+    def draw(self, length: int) -> bytes:
+        """Return some bytes."""
+        start = int(self._random.random() * (self.BLOCK_BYTES - length))
+        return self._block[start : start + length]
+
+
+class Writers:
+    """Threads that set keys over pipelined connections, one piece at a time."""
+
+    CONNECTIONS = 4
+    PIECE_COMMANDS = 256
+
+    def __init__(self, address: str, numbers: Iterator[int]) -> None:
+        """Set `key:<number>` for each of the numbers; the iterator may be endless."""
+        self.operations = 0
+        """Writes that were acknowledged."""
+        self.seconds = 0.0
+        """From the start to the end of the last thread."""
+        self._address = address
+        self._numbers = numbers
+        self._lock = threading.Lock()
+        self._stopping = False
+        self._failure: BenchError | OSError | None = None
+        self._began = time.monotonic()
+        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(self.CONNECTIONS)]
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Take no more numbers."""
+        self._stopping = True
+
+    def wait(self, seconds: float) -> None:
+        """Wait until all that was begun is acknowledged. Raises BenchError when something was not."""
+        deadline = time.monotonic() + seconds
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+            if thread.is_alive():
+                raise BenchError(f"writes to {self._address} did not end within {seconds:g} s")
+        self.seconds = time.monotonic() - self._began
+        if self._failure is not None:
+            raise BenchError(f"{self._address}: {self._failure}")
+
+    def _run(self) -> None:
+        values = Values()
+        try:
+            with socket.create_connection(split_address(self._address), 30.0) as connection:
+                while not self._stopping and self._failure is None:
+                    with self._lock:
+                        numbers = list(islice(self._numbers, self.PIECE_COMMANDS))
+                    if not numbers:
+                        return
+                    self._write(connection, numbers, values)
+        except (BenchError, OSError) as error:
+            self._failure = error
+
+    def _write(self, connection: socket.socket, numbers: list[int], values: Values) -> None:
+        # By hand: the generator shares the cores with what it measures.
+        head, length = b"*3\r\n$3\r\nSET\r\n$16\r\nkey:%012d\r\n$%d\r\n%b\r\n", VALUE_BYTES
+        connection.sendall(b"".join([head % (n, length, values.draw(length)) for n in numbers]))
+        expected = b"+OK\r\n" * len(numbers)
+        got = b""
+        while len(got) < len(expected):
+            data = connection.recv(1 << 16)
+            if not data:
+                raise BenchError("the connection was closed")
+            got += data
+            if not expected.startswith(got):
+                raise BenchError(f"a SET was answered {got[-200:]!r}")
+        with self._lock:
+            self.operations += len(numbers)
 
 
 # -- etcd -------------------------------------------------------------------------------------------------

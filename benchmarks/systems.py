@@ -10,6 +10,7 @@ import json
 import time
 import urllib.request
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from signal import SIGCONT, SIGSTOP
 from types import TracebackType
@@ -67,14 +68,14 @@ class System(ABC):
 
 
 class Ours(System):
-    """Three nodes of BalsaDB, each a process with default settings."""
+    """Three nodes of BalsaDB, each a process with default settings unless others are given."""
 
     name = "BalsaDB"
     durability = "fdatasync has returned on a majority of 3 nodes"
 
-    def __init__(self, directory: Path, nodes: int = 3) -> None:
+    def __init__(self, directory: Path, nodes: int = 3, settings: Mapping[str, object] | None = None) -> None:
         self.version = balsadb.__version__
-        self.cluster = LocalCluster(nodes=nodes, directory=directory)
+        self.cluster = LocalCluster(nodes=nodes, directory=directory, settings=settings)
 
     def start(self) -> None:
         self.cluster.start()

@@ -17,7 +17,7 @@ STOPS = ("AssertionError", "DataError", "InvariantError", "ProtocolError")
 """Exceptions with which BalsaDB stops itself. Any other says that the mutant is broken, and finds nothing."""
 
 
-CLEAN_SEEDS = 50
+CLEAN_SEEDS = 30
 """Seeds of each special mixture of faults that must find nothing; the usual one has its own many runs."""
 
 

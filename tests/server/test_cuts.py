@@ -199,7 +199,7 @@ def test_a_failure_stops_the_process_and_nothing_is_told(tmp_path, operation):
 def test_stopping_finishes_the_write_under_way_and_begins_no_other(tmp_path):
     async def act(made):
         made.writer.add([made.cut(10), made.cut(20)])
-        while made.writer._writing is None:  # noqa: ASYNC110
+        while made.writer._working is None or made.writer._slices is None:  # noqa: ASYNC110
             await asyncio.sleep(0)
         await made.writer.stop()
         assert made.store.bookkeeping.index == 10

@@ -22,8 +22,8 @@ from balsadb.errors import InvariantError
 from balsadb.kv.cut import SLICE_KEYS, Base, Bookkeeping, Cut
 from balsadb.kv.store import Record
 
-READ_GENERATION_BYTES: Final = 1 << 20
-"""Records that were read from the base are forgotten in groups of about this size."""
+READ_GENERATION_BYTES: Final = 1 << 17
+"""Records that were read from the base are forgotten in groups of about this size, below `SLICE_KEYS`."""
 RECORD_MEMORY_BYTES: Final = 200
 """What a record in memory takes besides the bytes of key and value."""
 
@@ -69,6 +69,8 @@ class DeltaStore:
         self._cached: deque[tuple[dict[bytes, Record | None], int]] = deque()
         """Groups of records that are also in the base, with their bytes; the oldest goes first."""
         self._cached_bytes = 0
+        self._leaving: dict[bytes, Record | None] = {}
+        """What is left of the group that is being forgotten."""
         self._read: dict[bytes, Record | None] = {}
         self._read_bytes = 0
 
@@ -178,19 +180,27 @@ class DeltaStore:
 
         Every cut before it must be counted, and none of its own may be written: the base has to be older.
         """
-        some = sorted(islice(cut.blind, SLICE_KEYS))
-        if not some:
-            return False
-        present = self.base.count_present(some)
-        cut.blind.difference_update(some)
+        some = self.uncounted(cut)
+        if some:
+            self.counted(cut, some, self.base.count_present(some))
+        return bool(cut.blind)
+
+    def uncounted(self, cut: Cut) -> list[bytes]:
+        """Return some keys of a cut that were set blindly and are not counted, for `counted`."""
+        return sorted(islice(cut.blind, SLICE_KEYS))
+
+    def counted(self, cut: Cut, keys: Sequence[bytes], present: int) -> None:
+        """Note how many of the keys are in the base, which may have been found out in a worker thread."""
+        if keys[0] not in cut.blind:
+            return  # somebody could not wait for the exact number and has counted all of them meanwhile
+        cut.blind.difference_update(keys)
         self._count -= present
         later = False
         for other in self.cuts:
             later = later or other is cut
             if later:
-                keys = other.bookkeeping.keys - present
-                other.bookkeeping = msgspec.structs.replace(other.bookkeeping, keys=keys)
-        return bool(cut.blind)
+                left = other.bookkeeping.keys - present
+                other.bookkeeping = msgspec.structs.replace(other.bookkeeping, keys=left)
 
     def written(self, cut: Cut) -> None:
         """Note that the base has the oldest cut."""
@@ -200,24 +210,37 @@ class DeltaStore:
         self._keep(cut.changes, cut.size + len(cut.changes) * RECORD_MEMORY_BYTES)
 
     def _keep(self, group: dict[bytes, Record | None], size: int) -> None:
-        """Keep a group that is also in the base in memory, and forget the oldest ones for it."""
+        """Keep a group that is also in the base in memory."""
         self._cached.append((group, size))
         self._cached_bytes += size
-        while self._cached_bytes > self._cache_bytes_max:
-            oldest, size = self._cached.popleft()
-            self._cached_bytes -= size
-            self._forget(oldest)
+        self.trim()
 
-    def _forget(self, group: dict[bytes, Record | None]) -> None:
+    def trim(self) -> bool:
+        """Forget some of the oldest records that memory has no room for; tell whether there are more.
+
+        A slice at a time: to forget all of a large cut takes several milliseconds.
+        """
         resident, changes, cuts = self._resident, self._changes, self.cuts
-        self.complete = False
-        self.forgotten += 1
-        for key, record in group.items():
-            # A newer record stays: its own group will take it away.
-            if resident.get(key, _MISSING) is record and key not in changes:
-                if any(key in cut.changes for cut in cuts):
-                    continue
-                del resident[key]
+        left = SLICE_KEYS
+        while left:
+            if not self._leaving:
+                if self._cached_bytes <= self._cache_bytes_max:
+                    return False
+                self._leaving, size = self._cached.popleft()
+                self._cached_bytes -= size
+                self.complete = False
+                self.forgotten += 1
+            group = self._leaving
+            count = min(left, len(group))
+            left -= count
+            for _ in range(count):
+                key, record = group.popitem()
+                # A newer record stays: its own group will take it away.
+                if resident.get(key, _MISSING) is record and key not in changes:
+                    if any(key in cut.changes for cut in cuts):
+                        continue
+                    del resident[key]
+        return bool(self._leaving) or self._cached_bytes > self._cache_bytes_max
 
 
 _MISSING: Final = object()

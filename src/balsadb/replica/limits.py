@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
+WRITE_BYTES = 512
+"""What a write takes in the log besides its entries, about: it has a header and fills whole sectors. Small
+writes consist mostly of it, and a log of them must go as early as any other."""
+
 
 class ReplicaOptions(msgspec.Struct, frozen=True):
     """Bounds and times. The defaults suit a local network."""

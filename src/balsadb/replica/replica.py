@@ -21,7 +21,7 @@ from balsadb.raft.ready import Fetch, WriteBatch
 from balsadb.raft.types import NOBODY, Configuration, EntryKind, Index, NodeId
 from balsadb.replica.disk import DiskPace
 from balsadb.replica.identity import bind_members, stranger
-from balsadb.replica.limits import ReplicaOptions
+from balsadb.replica.limits import WRITE_BYTES, ReplicaOptions
 from balsadb.replica.proposals import Proposals
 from balsadb.replica.reads import Reads
 from balsadb.replica.request import Lane, Request, RequestKind
@@ -393,7 +393,7 @@ class Replica:
             if ready.write is not None:
                 effects.write = ready.write
                 self._disk.began(now_ms)
-                self._logged_bytes += sum([len(entry.encoded) for entry in ready.write.entries])
+                self._logged_bytes += WRITE_BYTES + sum([len(e.encoded) for e in ready.write.entries])
                 disk_idle = False
             effects.messages += ready.messages
             effects.fetches += ready.fetches

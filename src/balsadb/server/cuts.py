@@ -1,4 +1,4 @@
-"""Writing cuts: built on the event loop in slices, written and flushed by a worker thread (rule C1).
+"""Writing cuts: built on the event loop in slices; counted, written and flushed by a worker thread (rule C1).
 
 A slice takes well below a millisecond and the loop goes round between two of them, so nobody notices. What is
 left, one call into RocksDB per cut, holds Python's lock for a few milliseconds.
@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from balsadb.kv.cut import Cut
+from balsadb.kv.delta import DeltaStore
 from balsadb.replica.replica import Replica
 from balsadb.server.failure import stop_process
 from balsadb.storage.state import StateBatch, StateStore
@@ -46,65 +48,82 @@ class CutWriter:
         self._batch: StateBatch | None = None
         self._slices: Iterator[None] | None = None
         self._stopped = False
-        self._writing: asyncio.Future[bool] | None = None
+        self._scheduled = False
+        """True while a call of `_step` is under way to the loop."""
+        self._working: asyncio.Future[int] | None = None
+        """What a worker thread does for the oldest cut."""
         self._collecting = False
 
     def add(self, cuts: Sequence[Cut]) -> None:
         """Take new cuts."""
-        if not self._queue:
-            self._loop.call_soon(self._step)
         self._queue += cuts
+        self._go_on()
 
     async def stop(self) -> None:
         """Make no further cut; one that is being written is finished."""
         self._stopped = True
-        if self._writing is not None:
-            await asyncio.wait([self._writing])
+        if self._working is not None:
+            await asyncio.wait([self._working])
+
+    def _go_on(self) -> None:
+        if not self._scheduled and self._working is None:
+            self._scheduled = True
+            self._loop.call_soon(self._step)
 
     def _step(self) -> None:
-        """Do one slice of the work on the oldest cut."""
+        """Do one slice: of what the cut before has left to be forgotten, or else of the oldest cut."""
+        self._scheduled = False
         if self._stopped:
             return
-        cut = self._queue[0]
+        store = self._replica.machine.store
         try:
-            if self._slices is None:
-                if not self._replica.machine.store.count(cut):
-                    self._batch = self.store.batch()
-                    self._slices = cut.build(self._batch)
-            elif next(self._slices, cut) is cut:
-                self._write()
-                return
+            if not store.trim():
+                if not self._queue:
+                    return
+                self._step_cut(store, self._queue[0])
         except Exception as error:
             stop_process(str(error))
-        self._loop.call_soon(self._step)
+        self._go_on()
 
-    def _write(self) -> None:
-        assert self._batch is not None
-        self._writing = self._loop.run_in_executor(
-            None, _write, self.store, self._batch, self._queue[0].release
-        )
-        self._writing.add_done_callback(self._done)
+    def _step_cut(self, store: DeltaStore, cut: Cut) -> None:
+        if self._slices is None:
+            if keys := store.uncounted(cut):
+                self._work(partial(self.store.count_present, keys), partial(self._counted, cut, keys))
+            else:
+                self._batch = self.store.batch()
+                self._slices = cut.build(self._batch)
+        elif next(self._slices, cut) is cut:
+            assert self._batch is not None
+            self._work(partial(_write, self.store, self._batch, cut.release), partial(self._written, cut))
 
-    def _done(self, done: asyncio.Future[bool]) -> None:
-        self._writing = None
+    def _work(self, work: Callable[[], int], done: Callable[[int], None]) -> None:
+        """Have something done by a worker thread, and go on with what it returned."""
+        self._working = self._loop.run_in_executor(None, work)
+        self._working.add_done_callback(partial(self._worked, done))
+
+    def _worked(self, done: Callable[[int], None], future: asyncio.Future[int]) -> None:
+        self._working = None
         try:
-            written = done.result()
+            result = future.result()
+            if not self._stopped:
+                done(result)
         except Exception as error:
             stop_process(str(error))  # rule W4: nothing is acknowledged after it
-        if self._stopped:
-            return
+
+    def _counted(self, cut: Cut, keys: Sequence[bytes], present: int) -> None:
+        self._replica.machine.store.counted(cut, keys, present)
+        self._go_on()
+
+    def _written(self, cut: Cut, written: int) -> None:
         self._batch = self._slices = None
         if not written:
+            self._scheduled = True
             self._loop.call_later(STALL_SECONDS, self._step)  # the refused batch is used up: build it again
             return
-        cut = self._queue.popleft()
+        self._queue.popleft()
         self.written += 1
-        try:
-            self._replica.cut_written(cut, self._wal.first_within(self._tail_bytes))
-        except Exception as error:
-            stop_process(str(error))
-        if self._queue:
-            self._loop.call_soon(self._step)
+        self._replica.cut_written(cut, self._wal.first_within(self._tail_bytes))
+        self._go_on()
         self._wake()
 
     # ---------------------------------------------------------------- old files of the log
@@ -123,6 +142,7 @@ class CutWriter:
 
 
 def _write(store: StateStore, batch: StateBatch, durable: bool) -> bool:
+    """Write a cut; False: RocksDB is behind with its work."""
     if not store.write(batch):
         return False
     if durable:

@@ -1,6 +1,6 @@
 """The log: what is appended, acknowledged and committed (Raft paper, 5.3 and 5.4; rules W1, P7, B1, M2)."""
 
-from mutants.catalogue.mutant import STRAGGLING_COUPS, mutant, scripted
+from mutants.catalogue.mutant import COUPS, STRAGGLING_COUPS, mutant, scripted
 
 REPLICATION = (
     scripted(
@@ -145,6 +145,7 @@ REPLICATION = (
         "M2",
         200,
         ("raft.core:Core.truncate", "if self.configurations.truncate(first):", "if False:"),
+        focus=COUPS,
     ),
     scripted(
         "two changes of the configuration at a time",

@@ -1,6 +1,6 @@
 """The write-ahead log and the data directory (rules W2-W5)."""
 
-from mutants.catalogue.mutant import mutant, scripted
+from mutants.catalogue.mutant import FLIPS, RELAPSES, TEARS, mutant, scripted
 
 STORAGE = (
     mutant(
@@ -22,8 +22,9 @@ STORAGE = (
     mutant(
         "a start believes what no sync has confirmed",
         "W4",
-        400,
+        300,
         ("storage.wal:Wal._make_certain", "file.sync()", "pass"),
+        focus=RELAPSES,
     ),
     mutant(
         "the hard state is missing from a segment's header",
@@ -113,13 +114,14 @@ STORAGE = (
             "if body[-1] != 0 and records.count_zero_sectors(body) <= batch.zero_sectors:",
             "if False:",
         ),
-        focus={"nodes": 3, "bit_flips": 60.0, "padding_bytes": 5_000},
+        focus=FLIPS,
     ),
     mutant(
         "a torn batch is not zeroed",
         "W3",
-        400,
+        200,
         ("storage.wal:Wal._make_certain", "segments.write_zeros(file, replay.end, len(data))", "pass"),
+        focus=TEARS,
     ),
     scripted(
         "a log that ends below its commit index is believed",
