@@ -301,8 +301,8 @@ def test_what_a_follower_is_being_sent_keeps_the_log_behind_it():
     rig.turn()
     rig.write()
     copy = rig.replica.snapshot_index
-    rig.replica.sending(2, copy)
-    rig.replica.sending(3, copy + 2)
+    rig.replica.sending(2, copy, 10**9)
+    rig.replica.sending(3, copy + 2, 10**9)
     rig.submit(*"efghij")
     for gone in (None, 2, 3):
         if gone:
@@ -511,3 +511,24 @@ def test_a_start_from_a_state_is_not_loading_what_the_state_includes(follower):
     follower.replica.submit(read)
     follower.turn()
     assert read.replies is not None
+
+
+def test_a_follower_that_takes_the_state_too_slowly_does_not_keep_the_log_for_ever():
+    """Rule C5: the log may grow to four times what it is let go at, or by as much as the state is large."""
+    rig = Rig(1, (1,), release_bytes=2_000)
+    rig.lead()
+    rig.submit("a")
+    rig.replica.take_snapshot()
+    rig.turn()
+    rig.write()
+    copy = rig.replica.snapshot_index
+    rig.replica.sending(2, copy, 0)
+    held = 0
+    while rig.node.first_index == copy + 1:
+        rig.submit("b")
+        held += 1
+        assert held < 1_000, "the log is kept for ever"
+        rig.replica.take_snapshot()
+        rig.turn()
+        rig.write()
+    assert rig.replica._logged_bytes > 8 * 2_000

@@ -45,7 +45,7 @@ class FakeReplica:
         """How often an install is not possible yet."""
         self.installed: list[int] = []
 
-    def sending(self, follower, index):
+    def sending(self, follower, index, size):
         self.kept[follower] = index
 
     def snapshot_ended(self, follower, index):

@@ -220,7 +220,8 @@ class DeltaStore:
 
         A slice at a time: to forget all of a large cut takes several milliseconds.
         """
-        resident, changes, cuts = self._resident, self._changes, self.cuts
+        resident = self._resident
+        needed = [self._changes, *(cut.changes for cut in self.cuts)]
         left = SLICE_KEYS
         while left:
             if not self._leaving:
@@ -236,10 +237,12 @@ class DeltaStore:
             for _ in range(count):
                 key, record = group.popitem()
                 # A newer record stays: its own group will take it away.
-                if resident.get(key, _MISSING) is record and key not in changes:
-                    if any(key in cut.changes for cut in cuts):
-                        continue
-                    del resident[key]
+                if resident.get(key, _MISSING) is record:
+                    for layer in needed:
+                        if key in layer:
+                            break
+                    else:
+                        del resident[key]
         return bool(self._leaving) or self._cached_bytes > self._cache_bytes_max
 
 

@@ -34,6 +34,8 @@ BUSY = Refusal(b"TRYAGAIN this node holds too many requests; nothing was done")
 UNHEARD = Refusal(b"CLUSTERDOWN this node has not heard a leader for too long to answer READONLY reads")
 UNKNOWN = Refusal(b"UNKNOWN the deadline passed with the outcome open; the command may have been applied")
 
+LOG_KEPT_MAX = 4
+"""While the state is sent, the log behind it may grow to so many times what is let go at (rule C5)."""
 READY_ROUNDS_MAX = 16
 """Rounds of Raft work in one turn; after that the event loop gets its share and the turn goes on later."""
 
@@ -135,8 +137,9 @@ class Replica:
         """True when the next cut is to let the log go whatever its size."""
         self._installing = False
         """True while a state of another node takes the place of this one."""
-        self._sending: dict[NodeId, Index] = {}
-        """Followers that are being sent the state, and its index: the log behind it stays (rule C5)."""
+        self._sending: dict[NodeId, tuple[Index, int, int]] = {}
+        """Followers that are being sent the state: its index, how much was logged at that time, its size.
+        The log behind it stays for a while (rule C5)."""
         self._loaded_index = node.commit_index
         """Commit index found at start: until it is applied again, clients are told -LOADING."""
         self._heard_ms = 0
@@ -249,11 +252,17 @@ class Replica:
         self.machine.store.written(cut)
         if cut.release:
             self.snapshot_index = cut.index
-            self.node.compact(min([cut.index, tail_first - 1, *self._sending.values()]))
+            bound = 2 * LOG_KEPT_MAX * self.options.release_bytes
+            kept = [
+                index
+                for index, logged, size in self._sending.values()
+                if self._logged_bytes - logged <= max(bound, size)  # rule C5: it is too slow otherwise
+            ]
+            self.node.compact(min([cut.index, tail_first - 1, *kept]))
 
-    def sending(self, follower: NodeId, index: Index) -> None:
-        """Note that a follower is being sent the state as of `index`."""
-        self._sending[follower] = index
+    def sending(self, follower: NodeId, index: Index, size: int) -> None:
+        """Note that a follower is being sent the state as of `index`, of `size` bytes."""
+        self._sending[follower] = index, self._logged_bytes, size
 
     def snapshot_ended(self, follower: NodeId, index: Index) -> None:
         """Note that a follower has the state as of `index`, or, with 0, that it could not be sent."""

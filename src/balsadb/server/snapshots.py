@@ -121,9 +121,9 @@ class SnapshotSender:
                     await asyncio.to_thread(copy.remove)
                 path = f"{self._directory}/{replica.snapshot_index}"
                 # What the copy holds is at least as new as the newest durable cut, where the log begins.
-                replica.sending(follower, replica.snapshot_index)
+                replica.sending(follower, replica.snapshot_index, 0)
                 copy = self._copy = await asyncio.to_thread(Outgoing.make, self._cuts.store, path)
-            replica.sending(follower, copy.offer.index)
+            replica.sending(follower, copy.offer.index, copy.offer.length)
             return copy
 
     def _forget_later(self) -> None:

@@ -521,7 +521,7 @@ class Server:
         assert state is not None
         if follower in self._sending:
             return
-        self.replica.sending(follower, state.index)
+        self.replica.sending(follower, state.index, 0)
         copy, index, process = self.state.base.copy(), state.index, self._incarnation
 
         def arrive() -> None:
