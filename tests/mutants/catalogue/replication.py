@@ -78,12 +78,13 @@ REPLICATION = (
     mutant(
         "a truncation does not take back what the write in flight proves",
         "W1",
-        400,
+        200,
         (
             "raft.durability:Durability.truncated",
             "self._inflight_last = min(self._inflight_last, self._log.last_index)",
             "pass",
         ),
+        focus=COUPS,
     ),
     mutant(
         "the end of a write makes later entries durable too",

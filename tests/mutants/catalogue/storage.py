@@ -1,6 +1,6 @@
 """The write-ahead log and the data directory (rules W2-W5)."""
 
-from mutants.catalogue.mutant import FLIPS, RELAPSES, TEARS, mutant, scripted
+from mutants.catalogue.mutant import COUPS, FLIPS, RELAPSES, TEARS, mutant, scripted
 
 STORAGE = (
     mutant(
@@ -82,8 +82,9 @@ STORAGE = (
     mutant(
         "an overwritten suffix comes back at a start",
         "W2",
-        40,
+        200,
         ("storage.recovery:Replay._take_entries", "self._drop(first)", "pass"),
+        focus=COUPS,
     ),
     mutant(
         "the hard state is written before the entries",
@@ -133,7 +134,7 @@ STORAGE = (
         "a missing segment is passed over",
         "W3",
         "storage/test_recovery.py::test_a_missing_segment_in_the_middle_is_named",
-        ("storage.wal:_segment_names", "if after.sequence != before.sequence + 1:", "if False:"),
+        ("storage.wal:segment_names", "if after.sequence != before.sequence + 1:", "if False:"),
     ),
     scripted(
         "after a failed sync the log goes on",
