@@ -1,6 +1,6 @@
 """The write-ahead log and the data directory (rules W2-W5)."""
 
-from mutants.catalogue.mutant import COUPS, FLIPS, RELAPSES, TEARS, mutant, scripted
+from mutants.catalogue.mutant import COUPS, FLIPS, RELAPSES, mutant, scripted
 
 STORAGE = (
     mutant(
@@ -117,12 +117,11 @@ STORAGE = (
         ),
         focus=FLIPS,
     ),
-    mutant(
+    scripted(
         "a torn batch is not zeroed",
         "W3",
-        200,
+        "storage/test_recovery.py::test_newest_batch_with_missing_sectors_is_torn_and_goes_as_a_whole",
         ("storage.wal:Wal._make_certain", "segments.write_zeros(file, replay.end, len(data))", "pass"),
-        focus=TEARS,
     ),
     scripted(
         "a log that ends below its commit index is believed",
