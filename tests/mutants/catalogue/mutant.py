@@ -66,8 +66,6 @@ QUICK_RESTARTS = {
 LONG_REIGNS = {"nodes": 3, "election_ticks": 50, "coups": 60.0, "partitions": 0.0}
 """Leaders that believe for long that they still lead."""
 SLOW_LINKS = {"nodes": 3, "delay_us_max": 30_000}
-TEARS = {"padding_bytes": 5_000, "power_losses": 20.0, "crashes_in_writes": 0.005}
-"""Large writes, of which a power loss leaves any part."""
 RELAPSES = {"crashes": 60.0, "relapses": 0.5, "crashes_in_writes": 0.005}
 """Power losses right after starts, which may have read what was never synced."""
 FLIPS = {"nodes": 3, "bit_flips": 60.0, "padding_bytes": 5_000}
@@ -78,7 +76,6 @@ FOCUSES = {
     "restarts": QUICK_RESTARTS,
     "reigns": LONG_REIGNS,
     "slow links": SLOW_LINKS,
-    "tears": TEARS,
     "relapses": RELAPSES,
     "flips": FLIPS,
 }

@@ -1,6 +1,6 @@
 """Reads: rounds, read indexes and the names of requests (rules R1-R4)."""
 
-from mutants.catalogue.mutant import LONG_REIGNS, QUICK_RESTARTS, SLOW_LINKS, mutant, scripted
+from mutants.catalogue.mutant import LONG_REIGNS, SLOW_LINKS, mutant, scripted
 
 READS = (
     mutant(
@@ -70,12 +70,11 @@ READS = (
             "    ]",
         ),
     ),
-    mutant(
+    scripted(
         "the answer to a former process confirms today's read",
         "R3",
-        400,
+        "raft/test_scenarios.py::test_26_an_answer_to_a_former_process_confirms_nothing",
         ("raft.reads:handle_response", " or message.boot != core.boot", ""),
-        focus=QUICK_RESTARTS,
     ),
     scripted(
         "reads survive a change of leader",
