@@ -128,6 +128,8 @@ class Replica:
         """Reads that may be answered from the state as it is, in order, once their keys are in memory."""
         self._warming: Warm | None = None
         """Keys that are being read from the disk."""
+        self._warming_reads = False
+        """Whether that is for reads; otherwise it is for entries."""
         self._warm_index = 0
         """Entries up to here have had their keys read; what was forgotten again is read when it is needed."""
         self._warm_reads = 0
@@ -436,7 +438,7 @@ class Replica:
                 )
                 break
             entry = handed[0]
-            if not store.complete and entry.index > self._warm_index and not self._warm_entries(effects):
+            if not store.complete and not self._warm_entries(entry.index, effects):
                 break
             handed.popleft()
             if entry.kind is EntryKind.COMMANDS:
@@ -451,8 +453,12 @@ class Replica:
 
     # ------------------------------------------------------------ keys on the disk
 
-    def _warm_entries(self, effects: Effects) -> bool:
-        """Have the keys read that the next entries need; tell whether the first may be applied."""
+    def _warm_entries(self, index: Index, effects: Effects) -> bool:
+        """Have the keys read that the entries from `index` on need; tell whether it may be applied."""
+        if self._warming is not None and not self._warming_reads:
+            return False
+        if index <= self._warm_index:
+            return True
         if self._warming is not None:
             return False
         keys: list[bytes] = []
@@ -464,14 +470,15 @@ class Replica:
                 break
             self._warm_index = entry.index
         # The first one may need more keys than are read at a time; the rest is read when it runs.
-        self._warm_index = max(self._warm_index, self._handed[0].index)
+        self._warm_index = max(self._warm_index, index)
+        self._warming_reads = False
         return self._warm(keys, effects)
 
     def _answer_reads(self, effects: Effects) -> None:
         """Answer the reads that are due, in their order, as far as their keys are in memory (rule P6)."""
         due, store = self._due, self.machine.store
         while due:
-            if not store.complete and not self._warm_reads and not self._warm_due(effects):
+            if not store.complete and not self._warm_due(effects):
                 return
             self._warm_reads = max(0, self._warm_reads - 1)
             request = due.popleft()
@@ -479,6 +486,11 @@ class Replica:
                 self._run(request)
 
     def _warm_due(self, effects: Effects) -> bool:
+        """Have the keys read that the next reads need; tell whether the first may be answered."""
+        if self._warming is not None and self._warming_reads:
+            return False
+        if self._warm_reads:
+            return True
         if self._warming is not None:
             return False
         keys: list[bytes] = []
@@ -489,6 +501,7 @@ class Replica:
             if len(keys) > self.options.warm_keys_max:
                 break
         self._warm_reads = count
+        self._warming_reads = True
         return self._warm(keys, effects)
 
     def _warm(self, keys: list[bytes], effects: Effects) -> bool:
