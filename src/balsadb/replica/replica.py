@@ -512,9 +512,13 @@ class Replica:
         self._warming = effects.warm = Warm(wanted, store.base, store.forgotten)
         return False
 
+    def awaits(self, warm: Warm) -> bool:
+        """Tell whether the records of these keys are still of use."""
+        return warm is self._warming
+
     def warmed(self, warm: Warm, records: Sequence[Record | None]) -> None:
         """Take the records of keys that were wanted."""
-        if warm is self._warming:
+        if self.awaits(warm):
             self._warming = None
             self.machine.store.warm(warm.keys, records, warm.forgotten)
 

@@ -196,6 +196,9 @@ class Driver:
     def _warmed(self, warm: Warm, done: asyncio.Future[list[Record | None]]) -> None:
         if self._stopped:
             return
+        if not self.replica.awaits(warm):
+            done.exception()  # the state was replaced; the old one may have been closed while it was read
+            return
         try:
             self.replica.warmed(warm, done.result())
         except Exception as error:
