@@ -103,15 +103,12 @@ def test_a_node_that_can_not_note_whom_it_met_stops():
 def test_a_read_of_cold_keys_that_fails_stops_the_node_unless_the_state_was_replaced_meanwhile(loop, awaited):
     """An install closes the old state; what is still being read from it is of no use and no damage either."""
 
-    class Closed:
-        def get_many(self, keys: list[bytes]) -> list[None]:
-            raise StorageError("the state is closed")
-
     made = make(loop, InvariantError("never asked"))
     made.replica.awaits = lambda warm: awaited
+    made.replica.warmed = lambda warm, records: None
     done = loop.create_future()
     done.set_exception(StorageError("the state is closed"))
-    warm = Warm([b"k"], Closed(), 0)
+    warm = Warm([b"k"], None, 0)
     if awaited:
         with pytest.raises(Stopped, match="closed"):
             made._warmed(warm, done)
