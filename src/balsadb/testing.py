@@ -169,6 +169,7 @@ class LocalCluster:
                         f"port {address} is taken, node {node.id} needs it; choose another base port"
                     )
         for node in chosen:
+            self._forget_process(node)  # one that has left by itself
             self._start(node)
 
     def stop(self, node_id: int | None = None, timeout: float = 15.0) -> None:

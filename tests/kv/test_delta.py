@@ -210,3 +210,15 @@ def test_another_base_takes_the_place_of_everything(base):
     assert list(store.sorted_items()) == [(b"z", (b"26", 1, 0))]
     assert [store.get(key) for key in (b"a", b"b", b"c")] == [None] * 3
     assert store.get(b"z") == (b"26", 1, 0)
+
+
+def test_a_record_that_was_read_before_a_newer_one_was_forgotten_is_not_believed(base):
+    """Rule R5: a worker is slow; meanwhile the key gets a new record, which is written and forgotten."""
+    store = store_over(base, 0, k=b"old")
+    before, read = store.forgotten, base.get_many([b"k"])
+    store.put(b"k", (b"new", 2, 0))
+    written(store, base)
+    while store.trim():
+        pass
+    store.warm([b"k"], read, before)
+    assert store.get(b"k") == (b"new", 2, 0)

@@ -162,6 +162,33 @@ def test_a_follower_goes_on_right_behind_the_state_it_was_sent():
     assert all(m.prev_index >= 8 for m in appends)
 
 
+def test_entries_that_the_state_includes_are_not_sent_though_the_log_still_has_them():
+    cluster = behind(compacted=5)
+    cluster.cut_state(1, 9)
+    until_wanted(cluster)
+    cluster.sent.clear()
+    assert cluster.send_states(1) == [3]
+    appends = [m for m in cluster.sent if isinstance(m, Append) and m.target == 3]
+    assert appends[0].prev_index == 9
+    assert cluster.node(3).last_index == cluster.node(1).last_index
+
+
+def test_a_refusal_right_behind_the_base_is_no_reason_for_a_state():
+    """The follower may have the entry at the base, and there the log continues."""
+    cluster = SnapshotCluster(3, logs={1: [1, 1, 1, 1], 2: [1, 1, 1, 1], 3: [1, 1, 1]})
+    cluster.isolate(3)
+    cluster.elect(1)
+    cluster.settle()
+    cluster.compact(1, 3)
+    cluster.heal()
+    cluster.sent.clear()
+    cluster.tick(10)
+    refusals = [m.prev_index for m in cluster.sent if isinstance(m, AppendResponse) and m.rejected]
+    assert 4 in refusals
+    assert cluster.servers[1].wanted == []
+    assert cluster.node(3).last_index == cluster.node(1).last_index
+
+
 def test_a_sending_that_failed_is_asked_for_again_when_the_follower_refuses_again():
     cluster = behind()
     until_wanted(cluster)

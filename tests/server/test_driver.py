@@ -10,6 +10,7 @@ import pytest
 from balsadb.errors import InvariantError, ProtocolError, StorageError
 from balsadb.raft.messages import Heartbeat
 from balsadb.raft.types import Configuration, Member
+from balsadb.replica.replica import Warm
 from balsadb.server import admission, driver
 from balsadb.server.admission import Admission
 from balsadb.server.clock import Clock
@@ -96,3 +97,20 @@ def test_a_node_that_can_not_note_whom_it_met_stops():
     member = Admission(replica, directory, b"digest")
     with pytest.raises(Stopped, match="no space left"):
         member.answer(hello)
+
+
+@pytest.mark.parametrize("awaited", [True, False])
+def test_a_read_of_cold_keys_that_fails_stops_the_node_unless_the_state_was_replaced_meanwhile(loop, awaited):
+    """An install closes the old state; what is still being read from it is of no use and no damage either."""
+
+    made = make(loop, InvariantError("never asked"))
+    made.replica.awaits = lambda warm: awaited
+    made.replica.warmed = lambda warm, records: None
+    done = loop.create_future()
+    done.set_exception(StorageError("the state is closed"))
+    warm = Warm([b"k"], None, 0)
+    if awaited:
+        with pytest.raises(Stopped, match="closed"):
+            made._warmed(warm, done)
+    else:
+        made._warmed(warm, done)

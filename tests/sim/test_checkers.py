@@ -1,6 +1,7 @@
 """Each checker fails when, and only when, it should."""
 
 import random
+from contextlib import nullcontext
 
 import pytest
 
@@ -177,6 +178,16 @@ class TestDurability:
         checker.acknowledged(1, 1, THREE)
         with pytest.raises(SafetyViolation, match=r"only \[1\] have it"):
             checker.acknowledged(2, 1, THREE)
+
+    def test_a_log_that_an_installed_state_does_not_continue_may_go(self):
+        for replaced in (True, False):
+            checker = Durability()
+            checker.synced(1, [(1, 1, 7), (2, 1, 8), (3, 1, 9)])
+            checker.covered(1, 2)
+            if replaced:
+                checker.replaced(1, 2)
+            with nullcontext() if replaced else pytest.raises(SafetyViolation, match="it is gone"):
+                checker.recovered(1, [])
 
     def test_a_write_under_way_may_have_happened_or_not(self):
         for found in ([(1, 1, 7), (2, 1, 8)], [(1, 1, 7), (2, 2, 9)]):

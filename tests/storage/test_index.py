@@ -83,3 +83,64 @@ def test_any_extensions_and_overwrites_match_a_plain_list(steps):
             places = [(found.path, *p) for p in zip(found.offsets, found.lengths, strict=True)]
             assert places == model[number - 1 : number - 1 + len(places)]
             assert len(places) == 1 or found.offsets[-1] + found.lengths[-1] - found.offsets[0] <= 120
+
+
+def three_segments():
+    index = LogIndex()
+    for number, path in enumerate("abc"):
+        index.add_segment(path)
+        index.extend(1 + 10 * number, range(0, 100, 10), [10] * 10)
+    return index
+
+
+def test_segments_that_end_before_an_index_are_dropped_and_the_newest_never():
+    for first, gone in [
+        (1, []),
+        (10, []),
+        (11, ["a"]),
+        (20, ["a"]),
+        (21, ["a", "b"]),
+        (31, ["a", "b"]),
+        (99, ["a", "b"]),
+    ]:
+        index = three_segments()
+        assert index.drop_before(first) == gone
+        assert index.first_index == 1 + 10 * len(gone)
+        assert index.last_index == 30
+        assert (index.locate(5, 5, 10) is None) == ("a" in gone)
+        assert index.drop_before(first) == []
+
+
+def test_an_empty_segment_goes_with_those_before_it():
+    index = three_segments()
+    index.reset(50)
+    assert index.drop_before(50) == ["a", "b"]
+    index.add_segment("d")
+    index.extend(50, [0], [10])
+    assert index.drop_before(50) == ["c"]
+    assert index.first_index == 50
+
+
+def test_the_bytes_are_those_of_all_segments_together():
+    index = three_segments()
+    assert index.bytes == 300
+    index.drop_before(11)
+    assert index.bytes == 200
+    index.extend(25, [100], [50])
+    assert index.bytes == 100 + 150
+    index.reset(1)
+    assert index.bytes == 0
+
+
+def test_the_tail_after_a_drop_begins_at_what_is_left():
+    index = three_segments()
+    index.drop_before(15)
+    assert [index.tail_first(size) for size in (0, 9, 10, 100, 110, 200, 10_000)] == [
+        31,
+        31,
+        30,
+        21,
+        20,
+        11,
+        11,
+    ]

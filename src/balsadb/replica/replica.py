@@ -34,6 +34,8 @@ BUSY = Refusal(b"TRYAGAIN this node holds too many requests; nothing was done")
 UNHEARD = Refusal(b"CLUSTERDOWN this node has not heard a leader for too long to answer READONLY reads")
 UNKNOWN = Refusal(b"UNKNOWN the deadline passed with the outcome open; the command may have been applied")
 
+LOG_KEPT_MAX = 4
+"""While the state is sent, the log behind it may grow to so many times what is let go at (rule C5)."""
 READY_ROUNDS_MAX = 16
 """Rounds of Raft work in one turn; after that the event loop gets its share and the turn goes on later."""
 
@@ -61,8 +63,9 @@ class Effects(msgspec.Struct, gc=False):
     """Answered requests, in the order answered."""
     cuts: list[Cut]
     """Write these to the state on disk, in order, then call `Replica.cut_written`."""
-    snapshots: list[NodeId]
-    """Send these followers the state on disk, then call `Replica.snapshot_ended`."""
+    snapshots: list[tuple[NodeId, Index]]
+    """Send these followers the state on disk, not older than as of the index; then call
+    `Replica.snapshot_ended`."""
     warm: Warm | None
     """Read these keys from the state on disk, then call `Replica.warmed`."""
     again: bool
@@ -125,6 +128,8 @@ class Replica:
         """Reads that may be answered from the state as it is, in order, once their keys are in memory."""
         self._warming: Warm | None = None
         """Keys that are being read from the disk."""
+        self._warming_reads = False
+        """Whether that is for reads; otherwise it is for entries."""
         self._warm_index = 0
         """Entries up to here have had their keys read; what was forgotten again is read when it is needed."""
         self._warm_reads = 0
@@ -134,8 +139,9 @@ class Replica:
         """True when the next cut is to let the log go whatever its size."""
         self._installing = False
         """True while a state of another node takes the place of this one."""
-        self._sending: dict[NodeId, Index] = {}
-        """Followers that are being sent the state, and its index: the log behind it stays (rule C5)."""
+        self._sending: dict[NodeId, tuple[Index, int, int]] = {}
+        """Followers that are being sent the state: its index, how much was logged at that time, its size.
+        The log behind it stays for a while (rule C5)."""
         self._loaded_index = node.commit_index
         """Commit index found at start: until it is applied again, clients are told -LOADING."""
         self._heard_ms = 0
@@ -248,11 +254,17 @@ class Replica:
         self.machine.store.written(cut)
         if cut.release:
             self.snapshot_index = cut.index
-            self.node.compact(min([cut.index, tail_first - 1, *self._sending.values()]))
+            bound = 2 * LOG_KEPT_MAX * self.options.release_bytes
+            kept = [
+                index
+                for index, logged, size in self._sending.values()
+                if self._logged_bytes - logged <= max(bound, size)  # rule C5: it is too slow otherwise
+            ]
+            self.node.compact(min([cut.index, tail_first - 1, *kept]))
 
-    def sending(self, follower: NodeId, index: Index) -> None:
-        """Note that a follower is being sent the state as of `index`."""
-        self._sending[follower] = index
+    def sending(self, follower: NodeId, index: Index, size: int) -> None:
+        """Note that a follower is being sent the state as of `index`, of `size` bytes."""
+        self._sending[follower] = index, self._logged_bytes, size
 
     def snapshot_ended(self, follower: NodeId, index: Index) -> None:
         """Note that a follower has the state as of `index`, or, with 0, that it could not be sent."""
@@ -398,7 +410,7 @@ class Replica:
             effects.fetches += ready.fetches
             for follower, least in ready.snapshots:
                 if self.snapshot_index >= least:
-                    effects.snapshots.append(follower)
+                    effects.snapshots.append((follower, least))
                 else:
                     self._release = True  # it will ask again
             if ready.dropped_reads:
@@ -426,7 +438,7 @@ class Replica:
                 )
                 break
             entry = handed[0]
-            if not store.complete and entry.index > self._warm_index and not self._warm_entries(effects):
+            if not store.complete and not self._warm_entries(entry.index, effects):
                 break
             handed.popleft()
             if entry.kind is EntryKind.COMMANDS:
@@ -441,8 +453,12 @@ class Replica:
 
     # ------------------------------------------------------------ keys on the disk
 
-    def _warm_entries(self, effects: Effects) -> bool:
-        """Have the keys read that the next entries need; tell whether the first may be applied."""
+    def _warm_entries(self, index: Index, effects: Effects) -> bool:
+        """Have the keys read that the entries from `index` on need; tell whether it may be applied."""
+        if self._warming is not None and not self._warming_reads:
+            return False
+        if index <= self._warm_index:
+            return True
         if self._warming is not None:
             return False
         keys: list[bytes] = []
@@ -454,14 +470,15 @@ class Replica:
                 break
             self._warm_index = entry.index
         # The first one may need more keys than are read at a time; the rest is read when it runs.
-        self._warm_index = max(self._warm_index, self._handed[0].index)
+        self._warm_index = max(self._warm_index, index)
+        self._warming_reads = False
         return self._warm(keys, effects)
 
     def _answer_reads(self, effects: Effects) -> None:
         """Answer the reads that are due, in their order, as far as their keys are in memory (rule P6)."""
         due, store = self._due, self.machine.store
         while due:
-            if not store.complete and not self._warm_reads and not self._warm_due(effects):
+            if not store.complete and not self._warm_due(effects):
                 return
             self._warm_reads = max(0, self._warm_reads - 1)
             request = due.popleft()
@@ -469,6 +486,11 @@ class Replica:
                 self._run(request)
 
     def _warm_due(self, effects: Effects) -> bool:
+        """Have the keys read that the next reads need; tell whether the first may be answered."""
+        if self._warming is not None and self._warming_reads:
+            return False
+        if self._warm_reads:
+            return True
         if self._warming is not None:
             return False
         keys: list[bytes] = []
@@ -479,6 +501,7 @@ class Replica:
             if len(keys) > self.options.warm_keys_max:
                 break
         self._warm_reads = count
+        self._warming_reads = True
         return self._warm(keys, effects)
 
     def _warm(self, keys: list[bytes], effects: Effects) -> bool:
@@ -489,9 +512,13 @@ class Replica:
         self._warming = effects.warm = Warm(wanted, store.base, store.forgotten)
         return False
 
+    def awaits(self, warm: Warm) -> bool:
+        """Tell whether the records of these keys are still of use."""
+        return warm is self._warming
+
     def warmed(self, warm: Warm, records: Sequence[Record | None]) -> None:
         """Take the records of keys that were wanted."""
-        if warm is self._warming:
+        if self.awaits(warm):
             self._warming = None
             self.machine.store.warm(warm.keys, records, warm.forgotten)
 

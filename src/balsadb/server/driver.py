@@ -18,7 +18,7 @@ from balsadb.kv.cut import Cut
 from balsadb.kv.store import Record
 from balsadb.raft.messages import Message
 from balsadb.raft.ready import Fetch
-from balsadb.raft.types import NodeId
+from balsadb.raft.types import Index, NodeId
 from balsadb.replica.replica import Replica, Warm
 from balsadb.replica.request import Request
 from balsadb.server.clock import Clock
@@ -51,8 +51,8 @@ class Driver:
         self.on_configuration: Callable[[], None] = _nothing
         self.on_cuts: Callable[[Sequence[Cut]], None] = _ignore
         """Takes cuts to be written to the state."""
-        self.on_snapshot: Callable[[NodeId], None] = _ignore
-        """Is told of a follower that needs the state."""
+        self.on_snapshot: Callable[[NodeId, Index], None] = _ignore
+        """Is told of a follower that needs the state, and from which index on one is of use."""
         self.on_collect: Callable[[], None] = _nothing
         """Is called when files of the log may have become useless."""
         self.turns = 0
@@ -141,8 +141,8 @@ class Driver:
             self.on_configuration()
         if effects.cuts:
             self.on_cuts(effects.cuts)
-        for follower in effects.snapshots:
-            self.on_snapshot(follower)
+        for follower, least in effects.snapshots:
+            self.on_snapshot(follower, least)
         if effects.warm is not None:
             self._warm(effects.warm)
         if effects.finished:
@@ -196,6 +196,9 @@ class Driver:
     def _warmed(self, warm: Warm, done: asyncio.Future[list[Record | None]]) -> None:
         if self._stopped:
             return
+        if not self.replica.awaits(warm):
+            done.exception()  # the state was replaced; the old one may have been closed while it was read
+            return
         try:
             self.replica.warmed(warm, done.result())
         except Exception as error:
@@ -222,7 +225,7 @@ def _stop(error: Exception) -> NoReturn:
     stop_process(str(error) if foreseen else "".join(traceback.format_exception(error)).rstrip())
 
 
-def _ignore(_: object) -> None:
+def _ignore(*_: object) -> None:
     """Stand in until a listener is there."""
 
 

@@ -9,6 +9,7 @@ until the follower has it, or until nobody has asked for it for a while.
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sys
 from collections.abc import Mapping
 
@@ -61,15 +62,21 @@ class SnapshotSender:
         self._admission = admission
         self._addresses = addresses
         self._directory = directory
+        # A process that was killed left its copies, and with them files that its state has long done without.
+        shutil.rmtree(directory, ignore_errors=True)
         self._tasks: dict[NodeId, asyncio.Task[None]] = {}
         self._copy: Outgoing | None = None
         self._copying = asyncio.Lock()
         self._forgetting: asyncio.TimerHandle | None = None
 
-    def send(self, follower: NodeId) -> None:
-        """Begin to send the state to a follower; the replica is told of the end."""
+    def send(self, follower: NodeId, least: Index) -> None:
+        """Begin to send the state to a follower; the replica is told of the end.
+
+        A copy from before `least` is of no use to it. There is a newer state.
+        """
         if follower not in self._tasks:
-            task = asyncio.get_running_loop().create_task(self._send(follower), name=f"state-{follower}")
+            sending = self._send(follower, least)
+            task = asyncio.get_running_loop().create_task(sending, name=f"state-{follower}")
             self._tasks[follower] = task
             task.add_done_callback(lambda _: self._tasks.pop(follower, None))
 
@@ -84,10 +91,10 @@ class SnapshotSender:
         if self._copy is not None:
             self._copy.remove()
 
-    async def _send(self, follower: NodeId) -> None:
+    async def _send(self, follower: NodeId, least: Index) -> None:
         index: Index = 0
         try:
-            copy = await self._current_copy(follower)
+            copy = await self._current_copy(follower, least)
             for attempt in range(ATTEMPTS):
                 if attempt:
                     await asyncio.sleep(PAUSE_SECONDS)
@@ -104,19 +111,19 @@ class SnapshotSender:
             self._driver.wake()
             self._forget_later()
 
-    async def _current_copy(self, follower: NodeId) -> Outgoing:
+    async def _current_copy(self, follower: NodeId, least: Index) -> Outgoing:
         """Return a copy behind which the log is still there, and keep it there (rule C5)."""
         replica = self._driver.replica
         async with self._copying:
             copy = self._copy
-            if copy is None or copy.offer.index < replica.node.first_index:
+            if copy is None or copy.offer.index < max(least, replica.node.first_index - 1):
                 if copy is not None:
                     await asyncio.to_thread(copy.remove)
                 path = f"{self._directory}/{replica.snapshot_index}"
                 # What the copy holds is at least as new as the newest durable cut, where the log begins.
-                replica.sending(follower, replica.snapshot_index)
+                replica.sending(follower, replica.snapshot_index, 0)
                 copy = self._copy = await asyncio.to_thread(Outgoing.make, self._cuts.store, path)
-            replica.sending(follower, copy.offer.index)
+            replica.sending(follower, copy.offer.index, copy.offer.length)
             return copy
 
     def _forget_later(self) -> None:
@@ -209,47 +216,60 @@ class SnapshotReceiver:
         self._group = directory.path.rpartition("/")[0]
         self._incoming: Incoming | None = None
         self._owner: Inbox | None = None
+        self._beginning = asyncio.Lock()
+        self._installing = False
 
     async def begin(self, owner: Inbox, offer: Offer) -> Transfer:
         """Answer an offer; what an older connection was sending is given up."""
         if offer.index <= self._driver.replica.machine.applied_index:
             return Installed(self._driver.replica.machine.applied_index)
+        if self._installing:
+            raise ProtocolError("a state is being installed")
         if self._owner is not None:
             self._owner.close()
-        self._owner = owner
-        self._incoming = await asyncio.to_thread(Incoming, self._files, self._group, offer)
-        return self._incoming.resume
+        self._owner, self._incoming = owner, None
+        async with self._beginning:
+            incoming = await asyncio.to_thread(Incoming, self._files, self._group, offer)
+        if self._owner is not owner:
+            raise ProtocolError("another transfer has begun")
+        self._incoming = incoming
+        return incoming.resume
 
     async def take(self, owner: Inbox, chunk: Chunk) -> Installed | None:
         """Take a piece; with the last one the state is installed."""
-        if self._owner is not owner or self._incoming is None:
-            raise ProtocolError("another transfer has begun")
-        await asyncio.to_thread(self._incoming.take, chunk)
-        return await self.finish(owner) if self._incoming.complete else None
+        incoming = self._of(owner)
+        await asyncio.to_thread(incoming.take, chunk)
+        return await self.finish(owner) if incoming.complete else None
 
     async def finish(self, owner: Inbox) -> Installed:
         """Check what was received, let it take the place of the state, and go on from it."""
-        incoming, replica = self._incoming, self._driver.replica
-        if self._owner is not owner or incoming is None:
-            raise ProtocolError("another transfer has begun")
+        replica = self._driver.replica
+        incoming = self._of(owner)
         await asyncio.to_thread(incoming.verify)
-        while not replica.begin_install(incoming.offer.index):
+        while self._of(owner) and not replica.begin_install(incoming.offer.index):
             if replica.machine.applied_index >= incoming.offer.index:
                 await asyncio.to_thread(incoming.drop)
                 return Installed(replica.machine.applied_index)
             await asyncio.sleep(TICK_SECONDS)
         # From here on nothing is applied until the install, and a failure ends the process: what counts on
         # the disk and what is in memory must not differ.
-        self._incoming = None
+        self._incoming, self._installing = None, True
         try:
             store = await asyncio.to_thread(incoming.put_in_place, self._directory)
             old = self._install(store)
         except (LocalFault, OSError) as error:
             stop_process(str(error))
+        self._installing = False
         await asyncio.to_thread(old.close)
         await asyncio.to_thread(self._directory.clean)
         _say(f"installed the state as of entry {incoming.offer.index}, {incoming.offer.length} bytes")
         return Installed(incoming.offer.index)
+
+    def _of(self, owner: Inbox) -> Incoming:
+        """Return what this connection brings. Raises ProtocolError when another one has taken its place."""
+        if self._owner is not owner or self._incoming is None:
+            raise ProtocolError("another transfer has begun")
+        return self._incoming
 
     def _install(self, store: StateStore) -> StateStore:
         bookkeeping = store.bookkeeping

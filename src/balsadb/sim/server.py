@@ -403,7 +403,7 @@ class Server:
             world.network.send(message)
         for fetch in effects.fetches:
             self._after(self._rng.randrange(1_000), self._fetch, fetch)
-        for follower in effects.snapshots:
+        for follower, _ in effects.snapshots:
             self._send_state(follower)
         if effects.warm is not None:
             self._after(
@@ -521,7 +521,7 @@ class Server:
         assert state is not None
         if follower in self._sending:
             return
-        self.replica.sending(follower, state.index)
+        self.replica.sending(follower, state.index, 0)
         copy, index, process = self.state.base.copy(), state.index, self._incarnation
 
         def arrive() -> None:

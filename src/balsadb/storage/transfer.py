@@ -72,7 +72,7 @@ class Incoming:
         self._files = files
         self._path = f"{group}/incoming"
         names = [file.name for file in offer.files]
-        if len(set(names)) != len(names) or offer.index == 0:
+        if not names or len(set(names)) != len(names) or offer.index == 0:
             raise ProtocolError("a peer offers a state that can't be one")
         if not self._goes_on():
             self._begin()

@@ -356,7 +356,7 @@ class Wal:
         """Read entries back, from `first` on, at most to `last` and within `bytes_max` bytes, at least one.
 
         In a worker thread, beside everything else. Fewer may come, because they lie in several files. None
-        come when `first` is not in the log any more: it was overwritten since the caller asked.
+        come when `first` is not in the log any more: it was overwritten or compacted since the caller asked.
         Raises DataError when the bytes are not what was written there.
         """
         self._check()
@@ -365,7 +365,13 @@ class Wal:
             return []
         start = extent.offsets[0]
         length = extent.offsets[-1] + extent.lengths[-1] - start
-        file = self._files.open(extent.path)
+        try:
+            file = self._files.open(extent.path)
+        except StorageError:
+            now = self._index.locate(first, first, bytes_max)
+            if now is None or now.path != extent.path:
+                return []  # compacted since it was found, and the file is removed
+            raise
         try:
             data = file.read(length, start)
         finally:

@@ -26,7 +26,7 @@ FILES_MAX = 100_000
 CHUNK_BYTES_MAX = 256 * 1024
 """Bytes of a file in one frame."""
 
-FileName: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}$")]
+FileName: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}\Z")]
 """Never a path, and never hidden: it becomes a name in the receiver's own directory."""
 
 

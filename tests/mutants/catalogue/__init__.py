@@ -8,8 +8,19 @@ from mutants.catalogue.pressure import PRESSURE
 from mutants.catalogue.reads import READS
 from mutants.catalogue.replica import REPLICA
 from mutants.catalogue.replication import REPLICATION
+from mutants.catalogue.snapshots import SNAPSHOTS
 from mutants.catalogue.storage import STORAGE
 
 __all__ = ["FOCUSES", "MUTANTS", "Mutant"]
 
-MUTANTS = (*ELECTION, *REPLICATION, *READS, *REPLICA, *MACHINE, *STORAGE, *ADMISSION, *PRESSURE)
+MUTANTS = (
+    *ELECTION,
+    *REPLICATION,
+    *READS,
+    *REPLICA,
+    *MACHINE,
+    *STORAGE,
+    *SNAPSHOTS,
+    *ADMISSION,
+    *PRESSURE,
+)

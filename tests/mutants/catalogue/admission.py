@@ -59,7 +59,7 @@ ADMISSION = (
         "storage/test_datadir.py::test_meta_of_a_member_without_its_log_is_no_fresh_start",
         (
             "storage.datadir:DataDirectory._read",
-            "if not has_log and (meta.admitted or meta.cluster_id or meta.met):",
+            "if not has_log and (meta.admitted or meta.cluster_id or meta.met or meta.restored):",
             "if False:",
         ),
     ),

@@ -63,10 +63,20 @@ QUICK_RESTARTS = {
     "coups": 0.0,
 }
 """Processes that live shorter than their messages."""
+LONG_REIGNS = {"nodes": 3, "election_ticks": 50, "coups": 60.0, "partitions": 0.0}
+"""Leaders that believe for long that they still lead."""
+SLOW_LINKS = {"nodes": 3, "delay_us_max": 30_000}
+RELAPSES = {"crashes": 60.0, "relapses": 0.5, "crashes_in_writes": 0.005}
+"""Power losses right after starts, which may have read what was never synced."""
+FLIPS = {"nodes": 3, "bit_flips": 60.0, "padding_bytes": 5_000}
 FOCUSES = {
     "coups": COUPS,
     "stragglers": STRAGGLING_COUPS,
     "votes": SPLIT_VOTES,
     "restarts": QUICK_RESTARTS,
+    "reigns": LONG_REIGNS,
+    "slow links": SLOW_LINKS,
+    "relapses": RELAPSES,
+    "flips": FLIPS,
 }
 """All of them, by name. The code as it is passes under each."""

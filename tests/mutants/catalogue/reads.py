@@ -1,6 +1,6 @@
 """Reads: rounds, read indexes and the names of requests (rules R1-R4)."""
 
-from mutants.catalogue.mutant import QUICK_RESTARTS, mutant, scripted
+from mutants.catalogue.mutant import LONG_REIGNS, SLOW_LINKS, mutant, scripted
 
 READS = (
     mutant(
@@ -16,8 +16,9 @@ READS = (
     mutant(
         "a leader reads without asking anybody",
         "R2",
-        40,
+        150,
         ("raft.reads:_arrive", "if is_quorum_of(core.halves, (core.id, read.source)):", "if True:"),
+        focus=LONG_REIGNS,
     ),
     scripted(
         "a read joins a round that is under way",
@@ -53,6 +54,7 @@ READS = (
             "(next(reversed(state.reads_sent.values()))[1] if state.reads_sent else state.reads_unsent)"
             ".append(context)",
         ),
+        focus=SLOW_LINKS,
     ),
     mutant(
         "a leader that steps down answers the reads that wait",
@@ -68,12 +70,11 @@ READS = (
             "    ]",
         ),
     ),
-    mutant(
+    scripted(
         "the answer to a former process confirms today's read",
         "R3",
-        400,
+        "raft/test_scenarios.py::test_26_an_answer_to_a_former_process_confirms_nothing",
         ("raft.reads:handle_response", " or message.boot != core.boot", ""),
-        focus=QUICK_RESTARTS,
     ),
     scripted(
         "reads survive a change of leader",

@@ -119,7 +119,7 @@ REPLICA = (
         "payloads are sent again in another order",
         "P3",
         "replica/test_proposals.py::test_payloads_without_progress_are_sent_again_in_order_byte_for_byte",
-        ("replica.proposals:Proposals.resend", "in self._window:", "in reversed(self._window):"),
+        ("replica.proposals:Proposals.resend", "in self._window]", "in reversed(self._window)]"),
     ),
     mutant(
         "a request that was refused is proposed all the same",

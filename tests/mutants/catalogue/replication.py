@@ -1,6 +1,6 @@
 """The log: what is appended, acknowledged and committed (Raft paper, 5.3 and 5.4; rules W1, P7, B1, M2)."""
 
-from mutants.catalogue.mutant import STRAGGLING_COUPS, mutant, scripted
+from mutants.catalogue.mutant import COUPS, STRAGGLING_COUPS, mutant, scripted
 
 REPLICATION = (
     scripted(
@@ -78,12 +78,13 @@ REPLICATION = (
     mutant(
         "a truncation does not take back what the write in flight proves",
         "W1",
-        400,
+        200,
         (
             "raft.durability:Durability.truncated",
             "self._inflight_last = min(self._inflight_last, self._log.last_index)",
             "pass",
         ),
+        focus=COUPS,
     ),
     mutant(
         "the end of a write makes later entries durable too",
@@ -140,10 +141,10 @@ REPLICATION = (
         ),
         focus=STRAGGLING_COUPS,
     ),
-    mutant(
+    scripted(
         "a truncation keeps the configuration that it removes",
         "M2",
-        200,
+        "raft/test_paper.py::test_4_1_a_configuration_is_in_force_as_soon_as_it_is_appended",
         ("raft.core:Core.truncate", "if self.configurations.truncate(first):", "if False:"),
     ),
     scripted(

@@ -1,6 +1,6 @@
 """The write-ahead log and the data directory (rules W2-W5)."""
 
-from mutants.catalogue.mutant import mutant, scripted
+from mutants.catalogue.mutant import COUPS, FLIPS, RELAPSES, mutant, scripted
 
 STORAGE = (
     mutant(
@@ -22,8 +22,9 @@ STORAGE = (
     mutant(
         "a start believes what no sync has confirmed",
         "W4",
-        400,
+        300,
         ("storage.wal:Wal._make_certain", "file.sync()", "pass"),
+        focus=RELAPSES,
     ),
     mutant(
         "the hard state is missing from a segment's header",
@@ -81,8 +82,9 @@ STORAGE = (
     mutant(
         "an overwritten suffix comes back at a start",
         "W2",
-        40,
+        200,
         ("storage.recovery:Replay._take_entries", "self._drop(first)", "pass"),
+        focus=COUPS,
     ),
     mutant(
         "the hard state is written before the entries",
@@ -113,12 +115,12 @@ STORAGE = (
             "if body[-1] != 0 and records.count_zero_sectors(body) <= batch.zero_sectors:",
             "if False:",
         ),
-        focus={"nodes": 3, "bit_flips": 60.0, "padding_bytes": 5_000},
+        focus=FLIPS,
     ),
-    mutant(
+    scripted(
         "a torn batch is not zeroed",
         "W3",
-        400,
+        "storage/test_recovery.py::test_newest_batch_with_missing_sectors_is_torn_and_goes_as_a_whole",
         ("storage.wal:Wal._make_certain", "segments.write_zeros(file, replay.end, len(data))", "pass"),
     ),
     scripted(
@@ -131,7 +133,7 @@ STORAGE = (
         "a missing segment is passed over",
         "W3",
         "storage/test_recovery.py::test_a_missing_segment_in_the_middle_is_named",
-        ("storage.wal:_segment_names", "if after.sequence != before.sequence + 1:", "if False:"),
+        ("storage.wal:segment_names", "if after.sequence != before.sequence + 1:", "if False:"),
     ),
     scripted(
         "after a failed sync the log goes on",
