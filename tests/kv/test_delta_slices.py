@@ -95,3 +95,21 @@ def test_keys_that_somebody_has_counted_meanwhile_are_not_counted_again():
     assert len(store) == KEYS
     store.counted(cut, keys, present)
     assert cut.bookkeeping.keys == len(store) == KEYS
+
+
+def test_reading_alone_keeps_memory_within_the_bound():
+    """Nobody writes and no cut is made, so nothing but the reads themselves makes room."""
+    base = MemoryBase()
+    before = DeltaStore(base, 0, 0)
+    keys = [b"key:%d" % number for number in range(16 * SLICE_KEYS)]
+    for key in keys:
+        before.put(key, (b"v", 1, 0))
+    write(before, base, before.freeze(bookkeeping(1)))
+    store = DeltaStore(base, len(keys), 0)
+    for start in range(0, len(keys), 4 * SLICE_KEYS):
+        some = keys[start : start + 4 * SLICE_KEYS]
+        store.warm(some, base.get_many(some), store.forgotten)
+        assert sum(map(store.is_resident, keys)) <= SLICE_KEYS
+    for key in keys:
+        store.get(key)
+    assert sum(map(store.is_resident, keys)) <= SLICE_KEYS

@@ -143,19 +143,16 @@ class DeltaStore:
         for key, record in zip(keys, records, strict=True):
             if key not in self._resident:
                 self._remember(key, record)
-        self._rotate()
 
     def _fetch(self, key: bytes) -> Record | None:
         record = None if self.complete else self.base.get(key)
         self._remember(key, record)
-        self._rotate()
         return record
 
     def _remember(self, key: bytes, record: Record | None) -> None:
         self._resident[key] = self._read[key] = record
         self._read_bytes += len(key) + (0 if record is None else len(record[0])) + RECORD_MEMORY_BYTES
-
-    def _rotate(self) -> None:
+        # After every single record: a group that had more of them than `trim` forgets would let memory grow.
         if self._read_bytes >= READ_GENERATION_BYTES:
             group, size = self._read, self._read_bytes
             self._read, self._read_bytes = {}, 0
