@@ -89,6 +89,8 @@ class _Search:
             op.result for op in operations if op.action is Action.GET and isinstance(op.result, bytes)
         )
         self._seen = _states_seen(operations, self._reads)
+        self._before = [0] * len(operations)
+        """Of each operation, those that must have happened before it besides those that returned earlier."""
         self._filler = _filler(operations)
         self._unread = self._find_unread(self._reads)
         self._twins = self._find_twins()
@@ -102,17 +104,36 @@ class _Search:
         """Try orders until one explains every answer or none is left.
 
         Few of the operations whose effect nobody has read are ever needed, and each one allowed multiplies
-        the orders. So orders with none of them are tried first, then with a few, then with all.
+        the orders. So orders with none of them are tried first, then with a few, then with all. And clients
+        that send several at once nearly always find them done in that order, though linearizability does not
+        ask for it: such orders, which are far fewer, are tried before all others.
         """
         if self._seen is None:
             return Verdict.VIOLATION
+        for self._before in (self._find_before(), [0] * len(self._operations)):
+            verdict = self._run(steps_max)
+            if verdict is Verdict.LINEARIZABLE:
+                break
+        return verdict
+
+    def _run(self, steps_max: int) -> Verdict:
         unread = sum(1 << number for number in self._unread)
         verdict = Verdict.VIOLATION
-        for allowed in (0, 1, 2, 4, len(self._unread)):
+        for allowed in (0, 1, 2, 4, 6, 8, len(self._unread)):
             verdict = self._try(steps_max, unread, allowed)
             if verdict is Verdict.LINEARIZABLE or allowed >= len(self._unread):
                 break
         return verdict
+
+    def _find_before(self) -> list[int]:
+        """Find, for each operation, the answered ones that its client sent before it."""
+        sent: dict[int, int] = defaultdict(int)
+        before = []
+        for number, operation in enumerate(self._operations):
+            before.append(sent[operation.client])
+            if operation.returned is not None:
+                sent[operation.client] |= 1 << number
+        return before
 
     def _try(self, steps_max: int, unread: int, allowed: int) -> Verdict:
         assert self._seen is not None
@@ -161,7 +182,11 @@ class _Search:
                 if self._operations[number].called > limit:
                     break
                 twin = self._twins.get(number)
-                if not happened >> number & 1 and (twin is None or happened >> twin & 1):
+                if (
+                    not happened >> number & 1
+                    and (twin is None or happened >> twin & 1)
+                    and not self._before[number] & ~happened
+                ):
                     yield number
 
     def _find_unread(self, reads: Sequence[bytes]) -> list[int]:
@@ -224,6 +249,7 @@ class _Search:
                 if (
                     harmless
                     and not happened >> number & 1
+                    and not self._before[number] & ~happened
                     and step(value, operations[number]) == (True, value)
                 ):
                     happened |= 1 << number
