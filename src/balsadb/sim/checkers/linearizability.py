@@ -110,7 +110,8 @@ class _Search:
         """
         if self._seen is None:
             return Verdict.VIOLATION
-        for self._before in (self._find_before(), [0] * len(self._operations)):
+        for before in (self._find_before(), [0] * len(self._operations)):
+            self._before = before
             verdict = self._run(steps_max)
             if verdict is Verdict.LINEARIZABLE:
                 break
