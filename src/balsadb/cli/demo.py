@@ -87,7 +87,7 @@ def _follow(cluster: LocalCluster, leader: int | None) -> None:
 
 
 def _start_again(node: LocalNode) -> str:
-    return f"balsadb serve --config {shlex.quote(_short(node.config_path))}"
+    return f"{_python()} -m balsadb serve --config {shlex.quote(_short(node.config_path))}"
 
 
 def _clerk(cluster: LocalCluster) -> str:
