@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from balsadb.address import parse_address
+from balsadb.address import format_addresses, parse_address
 from balsadb.testing import LocalCluster, LocalNode
 
 NODES = 3
@@ -92,7 +92,8 @@ def _start_again(node: LocalNode) -> str:
 
 def _clerk(cluster: LocalCluster) -> str:
     usual = [f"127.0.0.1:{port}" for port in range(BASE_PORT, BASE_PORT + 3)]
-    return "BlockingClerk()" if cluster.servers == usual else f'BlockingClerk("{",".join(cluster.servers)}")'
+    servers = format_addresses([parse_address(server) for server in cluster.servers])
+    return "BlockingClerk()" if cluster.servers == usual else f'BlockingClerk("{servers}")'
 
 
 def _python() -> str:
