@@ -166,7 +166,7 @@ class LocalCluster:
             for address in (node.client_address, node.peer_address, node.http_address):
                 if not _is_free(*parse_address(address)):
                     raise UsageError(
-                        f"port {address} is taken, node {node.id} needs it; choose another base port"
+                        f"{address} is taken, and node {node.id} needs it; choose another base port"
                     )
         for node in chosen:
             self._forget_process(node)  # one that has left by itself

@@ -1,6 +1,7 @@
 """backup --verify, restore and inspect in this process: what they print, and with which status they end."""
 
 import json
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -87,6 +88,31 @@ def test_a_failed_backup_leaves_nothing(run, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_backup_into_a_directory_that_is_not_there_is_refused_before_anybody_is_asked(run, tmp_path):
+    status, out, err = run("backup", tmp_path / "none" / "new", "--from", "127.0.0.1:1")
+    assert (status, out) == (2, "")
+    assert err == f"balsadb: {tmp_path / 'none'} is not a directory; make it before the backup\n"
+
+
+def test_a_port_that_speaks_no_http_is_not_taken_for_a_server_that_is_down(run, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(10)
+
+        def hang_up():
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(65_536)  # all of the short request, so that closing is no reset
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        code, out, err = run("backup", tmp_path / "new", "--from", address)
+        thread.join(10)
+    assert (code, out) == (1, "")
+    assert f"({address}: closed the connection without an answer; is this its HTTP port?)" in err
+    assert list(tmp_path.iterdir()) == []
+
+
 class Answers(BaseHTTPRequestHandler):
     """Answers a POST as its server's `status` and `body` say, and then closes the connection."""
 
@@ -151,7 +177,7 @@ def test_inspect_shows_identity_log_and_state(run, node):
     assert (status, err) == (0, "")
     for part in (
         "node 1 of cluster (not named yet)",
-        f"store    {node.store_id.hex()}, 1 starts, admitted to vote",
+        f"store    {node.store_id.hex()}, 1 start, admitted to vote",
         f"began    as {CLUSTER_TEXT}",
         "log      entries 1..3, newest batch 3",
         "hard state: term 1, vote 2, commit 2",

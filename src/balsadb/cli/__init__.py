@@ -7,7 +7,10 @@
     inspect.py   what a data directory holds
     serve.py     flags, variables and file become a configuration, which a server runs
     demo.py      a cluster of real processes, and who leads it
+    sim.py       simulated clusters by seed
+    failing.py   how a command fails: a sentence and a status
 
-Exit status: 0 success, 1 the operation failed, 2 wrong usage. A command imports what it needs when it runs,
-so that `balsadb get` does not wait for server parts or for a table printer that it never uses.
+Exit status: 0 success, 1 the operation failed, 2 wrong usage; `sim`, and a server that stops itself, have
+more. A command imports what it needs when it runs, so that `balsadb get` does not wait for server parts or
+for a table printer that it never uses.
 """

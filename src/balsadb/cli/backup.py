@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPConnection, HTTPException, RemoteDisconnected
 from typing import Final
 
 from balsadb.address import format_address, is_loopback, parse_addresses
@@ -37,6 +37,8 @@ def backup(path: str, sources: str | None, seconds: float, as_json: bool) -> Non
     if os.path.lexists(path):
         raise UsageError(f"{path} exists already; a backup gets a new file")
     directory, name = os.path.split(os.path.abspath(path))
+    if not os.path.isdir(directory):
+        raise UsageError(f"{directory} is not a directory; make it before the backup")
     # Beside the file, so that it can be renamed: a file under its own name is always a whole backup.
     work = tempfile.mkdtemp(prefix=f".{name}.", dir=directory)
     try:
@@ -72,7 +74,7 @@ def restore(path: str, settings: Mapping[str, object], config_file: str | None) 
     summary = run(OsFiles(), path, identity.data_dir, identity.id, text, list(identity.cluster))
     info = summary.info
     print(
-        f"{identity.data_dir} is node {identity.id} of a new cluster, with the {info.keys:,} keys of {path} "
+        f"{identity.data_dir} is node {identity.id} of a new cluster, with the {_keys(info.keys)} of {path} "
         f"as of entry {info.index}."
     )
     if others := [str(member) for member in identity.cluster if member != identity.id]:
@@ -93,6 +95,9 @@ def _fetch_from_any(addresses: list[tuple[str, int]], work: str, seconds: float)
         except _Refused as error:
             answered = True
             failures[address] = str(error)
+        except RemoteDisconnected:
+            answered = True
+            failures[address] = "closed the connection without an answer; is this its HTTP port?"
         except OSError as error:
             if error.filename is not None:
                 raise  # a file of ours, and not the connection
@@ -154,7 +159,11 @@ def _show(path: str, summary: Summary, as_json: bool, source: str = "") -> None:
         return
     created = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(info.created_ms / 1000))
     print(f"{path}: a sound backup{source}")
-    print(f"  state    as of entry {info.index} of term {info.term}, {info.keys:,} keys")
+    print(f"  state    as of entry {info.index} of term {info.term}, {_keys(info.keys)}")
     print(f"  cluster  {info.cluster_id.hex() or 'not named yet'}")
     print(f"  file     {summary.length:,} bytes, made {created}")
     print(f"  sha256   {checksum}")
+
+
+def _keys(number: int) -> str:
+    return f"{number:,} key{'s' * (number != 1)}"

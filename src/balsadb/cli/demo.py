@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from balsadb.address import parse_address
+from balsadb.address import format_addresses, parse_address
 from balsadb.testing import LocalCluster, LocalNode
 
 NODES = 3
@@ -87,12 +87,13 @@ def _follow(cluster: LocalCluster, leader: int | None) -> None:
 
 
 def _start_again(node: LocalNode) -> str:
-    return f"balsadb serve --config {shlex.quote(_short(node.config_path))}"
+    return f"{_python()} -m balsadb serve --config {shlex.quote(_short(node.config_path))}"
 
 
 def _clerk(cluster: LocalCluster) -> str:
     usual = [f"127.0.0.1:{port}" for port in range(BASE_PORT, BASE_PORT + 3)]
-    return "BlockingClerk()" if cluster.servers == usual else f'BlockingClerk("{",".join(cluster.servers)}")'
+    servers = format_addresses([parse_address(server) for server in cluster.servers])
+    return "BlockingClerk()" if cluster.servers == usual else f'BlockingClerk("{servers}")'
 
 
 def _python() -> str:

@@ -136,7 +136,7 @@ def _lines(report: Report) -> Iterable[str]:
 def _meta_lines(meta: Meta) -> Iterable[str]:
     voting = "admitted to vote" if meta.admitted else "not admitted to vote yet"
     yield f"node {meta.node_id} of cluster {meta.cluster_id.hex() or '(not named yet)'}"
-    yield f"  store    {meta.store_id.hex()}, {meta.boot} starts, {voting}"
+    yield f"  store    {meta.store_id.hex()}, {meta.boot} start{'s' * (meta.boot != 1)}, {voting}"
     yield f"  began    as {meta.cluster_text}"
     if meta.restored:
         yield f"  restored from the backup {meta.restored.hex()}"

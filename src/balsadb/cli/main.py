@@ -126,7 +126,9 @@ def serve(
     http_listen: Annotated[
         str | None,
         typer.Option(
-            metavar="HOST:PORT", envvar="BALSADB_HTTP_LISTEN", help="Where /livez and /readyz answer."
+            metavar="HOST:PORT",
+            envvar="BALSADB_HTTP_LISTEN",
+            help="Where /livez and /readyz answer, and backups are taken.",
         ),
     ] = None,
     cluster: Annotated[
@@ -260,7 +262,7 @@ def append(key: Key, value: Value, servers: Servers = None, timeout: Seconds = 1
 
 @app.command(name="del")
 def delete(
-    keys: Annotated[list[str], typer.Argument(metavar="KEY...")],
+    keys: Annotated[list[str], typer.Argument(metavar="KEY", show_default=False)],
     servers: Servers = None,
     timeout: Seconds = 10.0,
 ) -> None:
@@ -437,16 +439,18 @@ def sim(
         int | None,
         typer.Option(envvar="BALSADB_SEED", min=0, help="Run this seed, or many from it on."),
     ] = None,
-    runs: Annotated[int | None, typer.Option(envvar="BALSADB_RUNS", min=1, help="Run so many seeds.")] = None,
+    runs: Annotated[
+        int | None, typer.Option(envvar="BALSADB_RUNS", min=1, help="Run this many seeds.")
+    ] = None,
     minutes: Annotated[
-        float | None, typer.Option(envvar="BALSADB_MINUTES", min=0.01, help="Run seeds for so long.")
+        float | None, typer.Option(envvar="BALSADB_MINUTES", min=0.01, help="Run seeds for this long.")
     ] = None,
     trace: Annotated[
         bool, typer.Option("--trace", envvar="BALSADB_TRACE", help="Print every event of the seed.")
     ] = False,
     jobs: Annotated[
         int | None,
-        typer.Option(envvar="BALSADB_JOBS", min=1, help="Processes to use.  [default: one a processor]"),
+        typer.Option(envvar="BALSADB_JOBS", min=1, help="Processes to use.  [default: one per processor]"),
     ] = None,
 ) -> None:
     """Run simulated clusters, with faults, and check every promise.

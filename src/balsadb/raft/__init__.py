@@ -19,6 +19,9 @@ How the cluster stays led: a node that misses its leader asks for pre-votes, the
 `reads.py`. Which role may follow which: `transitions.py`; what each of them remembers: `roles.py`. What
 all rules share: `core.py`. What must never be violated: `invariants.py`.
 
-What is not here yet, and its price: a follower that needs compacted entries can't be helped (nothing is
-compacted), leadership is not handed over on request, and voters change only by hand-made joint steps.
+How the log ends at its beginning: a durable state takes the place of old entries (`Node.compact`), and a
+follower that needs those is named in `Ready.snapshots`, so that the driver sends it the state. How a leader
+leaves without a pause: `handover.py`.
+
+What is left out, and its price: voters change only by hand-made joint steps, and learners are not promoted.
 """

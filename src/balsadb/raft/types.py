@@ -92,10 +92,6 @@ class Configuration(msgspec.Struct, frozen=True, array_like=True):
         """Tell whether `node` votes in either half."""
         return node in self.voters or node in self.outgoing
 
-    def is_member(self, node: NodeId) -> bool:
-        """Tell whether `node` is a voter or a learner."""
-        return self.is_voter(node) or node in self.learners
-
     def member(self, node: NodeId) -> Member | None:
         """Return the addresses and identity of `node`, or None when it is unknown."""
         return next((m for m in self.members if m.id == node), None)

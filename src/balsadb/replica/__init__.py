@@ -11,6 +11,8 @@ A `Replica` holds a Raft node and a state machine and keeps the promise that any
 4. When the entry with the payload is applied here, its requests are answered from this node's own state;
    when an entry of a later term is applied instead, the payload is dead for ever and its requests are
    proposed again. So a leader's crash is a pause and not an error for clients of the surviving nodes.
+5. Now and then what has changed is frozen into a cut for the disk, after which old log may go; and a state
+   of another node takes the place of this one's (rules C1-C5).
 
 Everything is decided synchronously inside `Replica.turn`, which returns what the driver has to do.
 The server and the simulator run this same object.

@@ -35,7 +35,8 @@ UNHEARD = Refusal(b"CLUSTERDOWN this node has not heard a leader for too long to
 UNKNOWN = Refusal(b"UNKNOWN the deadline passed with the outcome open; the command may have been applied")
 
 LOG_KEPT_MAX = 4
-"""While the state is sent, the log behind it may grow to so many times what is let go at (rule C5)."""
+"""While the state is sent, the log behind it may grow to so many times `--snapshot-log-bytes`, of which
+`release_bytes` is half (rule C5)."""
 READY_ROUNDS_MAX = 16
 """Rounds of Raft work in one turn; after that the event loop gets its share and the turn goes on later."""
 

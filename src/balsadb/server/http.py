@@ -1,4 +1,4 @@
-"""HTTP health endpoints, for load balancers, orchestrators and people with curl.
+"""The HTTP port: health, for load balancers, orchestrators and people with curl; and backups.
 
 `/livez` answers 200 as long as the process runs its loop. `/readyz` answers 200 when this node can serve and
 503 with one sentence when it can not. `POST /backup` answers the whole state, for `balsadb backup`.

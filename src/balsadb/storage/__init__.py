@@ -1,4 +1,4 @@
-"""What a node keeps on disk: its identity in `META`, and the write-ahead log of its Raft peer.
+"""What a node keeps on disk: its identity in `META`, the write-ahead log of its Raft peer, and a state.
 
     files.py     the one door to the file system; the simulator stands behind it too
     records.py   bytes of the log: records, batches, segment headers

@@ -58,8 +58,6 @@ _SEGMENT = struct.Struct("<B8sI16sQQQQQQQQQ")
 _SEGMENT_START = struct.Struct("<B8sI")
 
 BATCH_HEADER_BYTES = FRAME.size + _BATCH.size
-HARD_STATE_BYTES = FRAME.size + _HARD_STATE.size
-SEGMENT_HEADER_BYTES = FRAME.size + _SEGMENT.size
 
 ZERO_SECTOR = bytes(SECTOR_BYTES)
 FILLS = tuple(b"\xff" * length for length in range(SECTOR_BYTES + 1))
