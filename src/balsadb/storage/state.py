@@ -216,8 +216,9 @@ def _options() -> Options:
     table = BlockBasedOptions()
     table.set_bloom_filter(BLOOM_BITS, False)
     table.set_block_cache(Cache(BLOCK_CACHE_BYTES))
-    table.set_cache_index_and_filter_blocks(True)
-    table.set_pin_l0_filter_and_index_blocks_in_cache(True)
+    # Beside the block cache and not in it, where data blocks would push them out: with a million keys a look
+    # for a key that is not in memory took 7 us with them inside, and 4 us so. They take about 2 bytes a key.
+    table.set_cache_index_and_filter_blocks(False)
     options.set_block_based_table_factory(table)
     return options
 
