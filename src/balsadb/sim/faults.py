@@ -67,6 +67,8 @@ class FaultPlan(msgspec.Struct, frozen=True, kw_only=True):
     small_cuts: bool = False
     """Cuts after a few keys, and a log that is let go after a few entries, so that followers which were away
     need a snapshot."""
+    log_bytes_max: int = 0
+    """The `snapshot-log-bytes` of all servers, divided up as a server does it; 0: the parts are drawn."""
     small_caches: bool = False
     """Tiny entry caches and batches, so that entries are read back from the log all the time (rule B2)."""
 

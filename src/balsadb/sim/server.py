@@ -136,12 +136,17 @@ class Server:
         self._rng = rng
         self.disk = Disk(random.Random(rng.getrandbits(64)))
         self._segment_bytes = rng.choice((2_048, 8_192, 65_536))
+        if world.plan.log_bytes_max:
+            self._segment_bytes = world.plan.log_bytes_max // 4
+        self.states_sent = 0
+        """How often it began to send its state to another server."""
+        self.installs = 0
+        """How often it went on from the state of another server."""
         self.state = SimulatedState(self.disk, random.Random(rng.getrandbits(64)))
         self._cuts: list[Cut] = []
         """Waiting to be written to the state; the first one is under way."""
         self._sending: dict[NodeId, int] = {}
         """By follower, the number of the sending that is under way."""
-        self._sendings = 0
         self._tail_bytes = 0
         """Bytes of the log that are kept for slow followers."""
         self._wal: Wal | None = None
@@ -246,6 +251,7 @@ class Server:
             self._draw_options(),
             store_id=b"store-%d" % self.id,
             fresh_cluster_id=b"cluster of the simulator",
+            log_bytes=self._unreleased_bytes(),
         )
         for other in world.servers:
             self.replica.identities[other] = (b"store-%d" % other, f"client:{other}")
@@ -258,6 +264,9 @@ class Server:
         plan, rng = self._world.plan, self._rng
         options = ReplicaOptions(payload_commands_max=3) if plan.small_caches else ReplicaOptions()
         self._tail_bytes = rng.choice((0, 500, 5_000))
+        if plan.log_bytes_max:
+            self._tail_bytes = plan.log_bytes_max // 2
+            return structs.replace(options, release_bytes=plan.log_bytes_max // 2)
         if not plan.small_cuts:
             return options
         return structs.replace(
@@ -267,6 +276,11 @@ class Server:
             cuts_max=rng.choice((1, 4)),
             release_bytes=rng.choice((500, 2_000, 20_000)),
         )
+
+    def _unreleased_bytes(self) -> int:
+        """Return how much log a start finds behind the tail. Without a maximum a start counts from zero."""
+        assert self._wal is not None
+        return max(0, self._wal.bytes - self._tail_bytes) if self._world.plan.log_bytes_max else 0
 
     def end(self, *, power_loss: bool) -> None:
         """End the process; with `power_loss` the machine forgets what it had not synced."""
@@ -536,8 +550,8 @@ class Server:
             delay = self._rng.randrange(SEND_US_MAX)
             world.scheduler.after(delay, self._call, process, self._sent, (follower, arrived, sending))
 
-        self._sendings += 1
-        sending = self._sendings
+        self.states_sent += 1
+        sending = self.states_sent
         self._sending[follower] = sending
         world.note(f"{self.id}->{follower} state of {index}", self.id, follower)
         world.scheduler.after(self._rng.randrange(SEND_US_MAX), arrive)
@@ -581,6 +595,7 @@ class Server:
         self.state.reopen()
         installed = self.replica.install(self.state.base, state)
         assert installed
+        self.installs += 1
         self._observation = observe(self.replica.node)
         answer(state.index)
         self.wake()

@@ -35,6 +35,14 @@ SCENARIO_MS = 120_000
 """No scenario takes longer."""
 POLLS = 10
 """How often a leader is looked for, each time after about half a second."""
+LOG_BYTES_MAX = 16 * 1024
+"""The configured maximum of a log with snapshots, in place of the testers' 1,000 bytes.
+
+Theirs is the length of about twenty entries in memory. Ours lies on a disk in whole sectors of 512 bytes, and
+a segment, a quarter of the maximum, begins with a sector for itself: a log of 1,000 bytes can't even be made.
+Twenty of our writes take 10 to 20 KiB, and segments of eight sectors waste little enough to be measured.
+"""
+LOG_DIRECTORY = "data/group-0/wal"
 KEY = b"log"
 """What the commands of the Raft scenarios append to."""
 
@@ -51,10 +59,21 @@ class LabCluster(World):
     """The servers of one scenario."""
 
     def __init__(
-        self, servers: int, *, unreliable: bool = False, one_by_one: bool = False, seed: int = 1
+        self,
+        servers: int,
+        *,
+        unreliable: bool = False,
+        one_by_one: bool = False,
+        snapshots: bool = False,
+        seed: int = 1,
     ) -> None:
-        """Make a cluster. With `one_by_one` each entry goes to a follower in a message of its own."""
-        super().__init__(seed, FaultPlan(nodes=servers, small_caches=one_by_one))
+        """Make a cluster.
+
+        With `one_by_one` each entry goes to a follower in a message of its own. With `snapshots` the log is
+        let go as if `LOG_BYTES_MAX` were configured; without, it never is.
+        """
+        log_bytes_max = LOG_BYTES_MAX if snapshots else 0
+        super().__init__(seed, FaultPlan(nodes=servers, small_caches=one_by_one, log_bytes_max=log_bytes_max))
         self.rng = random.Random(seed)
         """For whatever a script leaves to chance."""
         self.nemesis = Script(self, self.rng)
@@ -70,6 +89,8 @@ class LabCluster(World):
         self._reached: dict[NodeId, Index] = {}
         """Newest index that each process has applied."""
         self._serial = 0
+        self.log_bytes_seen = 0
+        """Most bytes that `check_log_bytes` has found."""
 
     def __enter__(self) -> LabCluster:
         for server in self.servers.values():
@@ -212,17 +233,23 @@ class LabCluster(World):
         """Hand a new command to a server and don't wait."""
         return self.calls.start(node, Action.APPEND, KEY, self.new_value(size))
 
-    def start_many(self, node: NodeId, count: int) -> list[Call]:
+    def start_many(self, node: NodeId, count: int, size: int = 0) -> list[Call]:
         """Hand commands to a server one after the other, so that a leader makes an entry of each."""
         calls: list[Call] = []
         for _ in range(count):
-            calls.append(self.start(node))
+            calls.append(self.start(node, size))
             self.run(1)
         return calls
 
     def appliers_of(self, call: Call) -> int:
-        """Count the servers that have applied a command."""
-        return len(self.appliers.get(self.landed.get(call.argument, 0), ()))
+        """Count the servers that have applied a command, or have installed a state with it."""
+        index = self.landed.get(call.argument)
+        if index is None:
+            return 0
+        appliers = self.appliers[index]
+        return sum(
+            node in appliers or server.state.installed >= index for node, server in self.servers.items()
+        )
 
     def one(self, servers: int, *, retry: bool = True, size: int = 0) -> Index:
         """Let the cluster agree on one command, applied by so many servers; return its index."""
@@ -246,6 +273,40 @@ class LabCluster(World):
         """Wait until so many servers have applied each command."""
         return self.wait(lambda: all(self.appliers_of(call) >= servers for call in calls), milliseconds)
 
+    # ------------------------------------------------------------------ snapshots
+
+    @property
+    def states_sent(self) -> int:
+        """How often any server began to send its state."""
+        return sum(server.states_sent for server in self.servers.values())
+
+    @property
+    def installs(self) -> int:
+        """How often any server went on from another one's state."""
+        return sum(server.installs for server in self.servers.values())
+
+    def log_files(self, node: NodeId) -> dict[str, int]:
+        """Return the files of a server's log and their sizes, with those made ahead of need."""
+        disk = self.servers[node].disk
+        return {name: disk.open(f"{LOG_DIRECTORY}/{name}").size for name in disk.list(LOG_DIRECTORY)}
+
+    def state_bytes(self, node: NodeId) -> int:
+        """Return what a server's state takes."""
+        base = self.servers[node].state.base
+        return len(base.data) + sum(len(key) + len(record) for key, record in base.records.items())
+
+    def check_log_bytes(self) -> None:
+        """See that no server's log takes more than twice the maximum and one segment.
+
+        The testers allow 8 times. A batch that is larger than a segment gets one of its own size, so
+        it is the largest that counts.
+        """
+        for node in self.servers:
+            files = self.log_files(node)
+            size = sum(files.values())
+            self.log_bytes_seen = max(self.log_bytes_seen, size)
+            assert size <= 2 * LOG_BYTES_MAX + max(files.values()), f"the log of server {node} takes {files}"
+
     # ------------------------------------------------------------ what is watched
 
     def started(self, server: Server) -> None:
@@ -255,6 +316,8 @@ class LabCluster(World):
     def applied(self, node: NodeId, index: Index, term: Term, payload: bytes) -> None:
         super().applied(node, index, term, payload)
         before = self._reached.get(node)
+        if before is not None and self.servers[node].state.installed > before:
+            before = self.servers[node].state.installed
         assert before is None or index == before + 1, f"server {node} applies {index} after {before}"
         self._reached[node] = index
         if index not in self.appliers:

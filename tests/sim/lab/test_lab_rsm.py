@@ -153,3 +153,17 @@ def test_restart_submit_keeps_old_and_new_operations_apart(seed):
         # All or none of those whose outcome is open may have happened: nothing else may be counted.
         assert 102 + len(done) <= number <= 202
         assert read_everywhere(lab) == number
+
+
+def test_snapshot_4c_a_restart_from_the_state(seed):
+    """Snapshot4C: after 100 operations the log is short, and a full restart begins with the state."""
+    with LabCluster(3, snapshots=True, seed=seed) as lab:
+        leader = lab.check_one_leader()
+        for number in range(1, 101):
+            assert finish(lab, [lab.start(leader)]) == [number]
+        lab.check_log_bytes()
+        leader = restart_all(lab)
+        assert all(server.state.bookkeeping is not None for server in lab.servers.values())
+        assert finish(lab, [lab.start(leader)]) == [101]
+        assert read_everywhere(lab) == 101
+        lab.check_log_bytes()
