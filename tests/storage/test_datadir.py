@@ -202,3 +202,17 @@ def test_meta_that_cannot_be_written_refuses_the_start(files):
         assert files.open_files == 0
     files.fail = lambda text: False
     assert start(files).meta.boot >= 2
+
+
+def test_a_directory_that_has_something_else_in_it_is_not_made_a_data_directory(tmp_path):
+    (tmp_path / "passwd").write_text("root")
+    with pytest.raises(UsageError, match=r"is no data directory.*\(passwd\); name an empty one"):
+        DataDirectory.open(str(tmp_path), OsFiles(), 1, CLUSTER)
+    assert [path.name for path in tmp_path.iterdir()] == ["passwd"]
+
+
+def test_what_an_interrupted_first_start_left_is_no_reason_to_refuse(tmp_path):
+    for name in ("LOCK", "META.tmp"):
+        (tmp_path / name).touch()
+    (tmp_path / "group-0").mkdir()
+    DataDirectory.open(str(tmp_path), OsFiles(), 1, CLUSTER).close()

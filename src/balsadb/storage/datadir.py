@@ -30,6 +30,19 @@ def draw_store_id() -> bytes:
     return secrets.token_bytes(STORE_ID_BYTES)
 
 
+OURS = frozenset({"LOCK", "META", "META.tmp", "group-0", "lost+found"})
+"""Names that a data directory may have; the last one is the root of a file system of its own."""
+
+
+def _check_ours(path: str, files: Files) -> None:
+    """Refuse to make a data directory of one that has something else in it, as a slip of the keyboard would."""
+    others = sorted(set(files.list(path)) - OURS)
+    if others and not files.exists(f"{path}/META"):
+        raise UsageError(
+            f"{path} is no data directory, and it has other things in it ({others[0]}); name an empty one"
+        )
+
+
 class DataDirectory:
     """An open data directory. Used on one thread only."""
 
@@ -61,6 +74,7 @@ class DataDirectory:
         when it can't be trusted, StorageError when a file operation fails.
         """
         files.make_directories(path)
+        _check_ours(path, files)
         directory = cls(path, files, files.lock(f"{path}/LOCK"))
         try:
             meta = directory._read(node_id, cluster_text) or Meta(node_id, new_store_id(), cluster_text)

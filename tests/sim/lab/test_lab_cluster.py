@@ -67,3 +67,24 @@ def test_the_end_finds_what_a_client_was_told_and_is_not_there():
     lab.calls.history[-1] = type(told)(1, Action.APPEND, KEY, b"999999,", 16, told.called, told.returned)
     with pytest.raises(SafetyViolation):
         lab.finish()
+
+
+def test_a_log_that_nobody_lets_go_is_too_long():
+    lab = started(3)
+    for _ in range(60):
+        lab.one(3, size=700)
+    with pytest.raises(AssertionError, match="the log of server 1 takes"):
+        lab.check_log_bytes()
+
+
+def test_with_snapshots_a_server_that_was_away_counts_as_applier_of_what_came_with_the_state():
+    lab = started(3, snapshots=True)
+    lab.cut(3)
+    call = lab.start(lab.check_one_leader())
+    for _ in range(40):
+        lab.one(2, size=700)
+    assert lab.appliers_of(call) < 3
+    lab.connect(3)
+    assert lab.wait(lambda: lab.installs == 1, 5_000)
+    assert lab.appliers_of(call) == 3
+    lab.check_log_bytes()

@@ -82,7 +82,7 @@ def test_snapshot_recover_one_client(seed):
 @pytest.mark.slow
 def test_snapshot_recover_many_clients(seed):
     """SnapshotRecoverManyClients."""
-    run_generic(seed, 20, 5, 1_033, snapshots=True, crash=True)
+    run_generic(seed, 20, 5, 1_033, snapshots=True, crash=True, pace=3)
 
 
 @pytest.mark.slow
