@@ -38,7 +38,7 @@ WHAT_MUST_HOLD = {
     "next segment, of the spare: write the header": "the log is as it was",
     "next segment, of the spare: sync the header": "the log is as it was",
     "next segment, of the spare: rename": "the log is as it was, in one segment more or not",
-    "next segment, of the spare: sync the log's directory": "the log is as it was, in one segment more or not",
+    "next segment, of the spare: sync the log's directory": "the log is as it was, in one segment more or no",
     "log: write entries": "all of the batch or nothing of it",
     "log: sync entries": "all of the batch or nothing of it",
     "log: write entries over others": "the old suffix or the new one, whole",
@@ -88,10 +88,16 @@ def name_of(what: str, path: str) -> str:
     code: dict[str, dict[str, Any]] = {}
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        code[frame.f_code.co_qualname] = frame.f_locals
+        code[_function(frame)] = frame.f_locals
         frame = frame.f_back
     step = _step(what, os.path.basename(path), code)
     return f"{_activity(what, path, code)}: {step}"
+
+
+def _function(frame: FrameType) -> str:
+    """Name the function that runs, also one in which a fault was planted."""
+    _, planted, where = frame.f_code.co_filename.partition("<mutant of ")
+    return where.rstrip(">").partition(":")[2] if planted else frame.f_code.co_qualname
 
 
 def _activity(what: str, path: str, code: dict[str, dict[str, Any]]) -> str:
