@@ -38,7 +38,7 @@ WHAT_MUST_HOLD = {
     "next segment, of the spare: write the header": "the log is as it was",
     "next segment, of the spare: sync the header": "the log is as it was",
     "next segment, of the spare: rename": "the log is as it was, in one segment more or not",
-    "next segment, of the spare: sync the log's directory": "the log is as it was, in one segment more or no",
+    "next segment, of the spare: sync the log's directory": "the log is as it was, in one or two segments",
     "log: write entries": "all of the batch or nothing of it",
     "log: sync entries": "all of the batch or nothing of it",
     "log: write entries over others": "the old suffix or the new one, whole",
@@ -90,7 +90,7 @@ def name_of(what: str, path: str) -> str:
     while frame is not None:
         code[_function(frame)] = frame.f_locals
         frame = frame.f_back
-    step = _step(what, os.path.basename(path), code)
+    step = _cut_step(what) if path == "state" else _step(what, os.path.basename(path), code)
     return f"{_activity(what, path, code)}: {step}"
 
 
@@ -127,9 +127,11 @@ def _activity(what: str, path: str, code: dict[str, dict[str, Any]]) -> str:
     return "start"
 
 
+def _cut_step(what: str) -> str:
+    return {"write": "write a cut", "sync": "flush", "rename": "install"}[what]
+
+
 def _step(what: str, file: str, code: dict[str, dict[str, Any]]) -> str:
-    if file == "state":
-        return {"write": "write a cut", "sync": "flush", "rename": "install"}[what]
     if what == "create":
         return f"create {file}"
     if file == "wal":
