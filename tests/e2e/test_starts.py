@@ -116,3 +116,21 @@ def test_a_damaged_log_is_refused_with_the_place_and_the_remedy(cluster):
     assert f"{segment} at offset" in done.stderr
     assert "replace the node" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_an_old_copy_of_meta_is_refused(cluster):
+    """Rule P2: the node would number its writes as in an earlier start, and they would not run."""
+    node = cluster.nodes[1]
+    meta = node.data_dir / "META"
+    old = meta.read_bytes()
+    cluster.restart(1)
+    cluster.wait_ready()
+    assert call(node, b"SET", b"k", b"v") in OK
+    call(node, b"RAFT", b"SNAPSHOT")
+    wait_until(lambda: b"snapshot_index:0\r" not in call(node, b"INFO", b"raft"), 10, "a durable state")
+    cluster.kill(1)
+    meta.write_bytes(old)
+    done = serve("--config", str(node.config_path))
+    assert done.returncode == 1
+    assert f"{meta}: an old copy was put back" in done.stderr
+    assert "Traceback" not in done.stderr

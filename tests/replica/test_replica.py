@@ -6,10 +6,13 @@ import random
 
 import pytest
 
+from balsadb.errors import DataError
+from balsadb.kv.batch import encode_batch
 from balsadb.kv.machine import StateMachine
+from balsadb.raft.entry import encode_entry
 from balsadb.raft.messages import Heartbeat
 from balsadb.raft.node import Node, Options, Recovered
-from balsadb.raft.types import Configuration
+from balsadb.raft.types import Configuration, EntryKind, HardState
 from balsadb.replica import Lane, Replica, ReplicaOptions, Request, RequestKind
 
 VOTERS = (1, 2, 3)
@@ -56,3 +59,12 @@ def test_rule_b1_requests_past_the_bound_in_bytes_are_refused_and_one_is_always_
     replica.tick(10_000, 0)
     assert first.replies is not None
     assert answer(replica, write(1_000), 10_000) is None
+
+
+def test_rule_p2_an_entry_of_a_later_start_of_this_node_shows_that_meta_is_an_old_copy():
+    later = encode_entry(1, 1, 1000, EntryKind.COMMANDS, encode_batch(2, 5, 1, [[b"SET", b"k", b"v"]]))
+    recovered = Recovered(HardState(1, 0, 1), 1, 1, terms=((1, 1),), tail=(later,))
+    node = Node(2, Configuration(voters=(2,)), recovered, Options(), random.Random(0), 0, boot=4)
+    replica = Replica(node, StateMachine((2,)), 4, ReplicaOptions(), store_id=b"store")
+    with pytest.raises(DataError, match="start 4 of the node, and data of start 5 is there"):
+        replica.turn(0, 0, disk_idle=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from balsadb.errors import InvariantError, LocalFault
+from balsadb.errors import DataError, InvariantError, LocalFault
 from balsadb.kv.cut import Base, Bookkeeping, Cut
 from balsadb.kv.machine import StateMachine
 from balsadb.kv.places import cold_keys
@@ -37,8 +37,17 @@ UNKNOWN = Refusal(b"UNKNOWN the deadline passed with the outcome open; the comma
 LOG_KEPT_MAX = 4
 """While the state is sent, the log behind it may grow to so many times `--snapshot-log-bytes`, of which
 `release_bytes` is half (rule C5)."""
+OLD_META = (
+    "Put the newest META of this node back; if it is lost, replace the node by a new one under a new id"
+)
+
 READY_ROUNDS_MAX = 16
 """Rounds of Raft work in one turn; after that the event loop gets its share and the turn goes on later."""
+
+
+def later_start(found: int, boot: int) -> str:
+    """Say that data of a later start than ours was found: `META` is an old copy (rule P2)."""
+    return f"an old copy was put back: this is start {boot} of the node, and data of start {found} is there"
 
 
 class Warm(msgspec.Struct, frozen=True):
@@ -560,6 +569,8 @@ class Replica:
         payload = entry.payload
         slots = self._proposals.local_slots(payload)
         outcome = self.machine.apply_commands(entry.index, entry.term, entry.time_ms, payload, slots)
+        if outcome.ran and outcome.node == self.node.id and outcome.boot > self.boot:
+            raise DataError("META", None, later_start(outcome.boot, self.boot), OLD_META)
         # Only the origin answers, and only from its own apply; nothing is keyed by index (scenario 33).
         if outcome.ran and outcome.node == self.node.id and outcome.boot == self.boot:
             for request, replies in self._proposals.ran(outcome.sequence, outcome.replies, self.now_ms):

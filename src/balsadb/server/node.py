@@ -30,6 +30,7 @@ from balsadb.raft.node import Node as RaftNode
 from balsadb.raft.node import Options, Role
 from balsadb.raft.types import NOBODY, Configuration, Member, NodeId
 from balsadb.replica import Replica, ReplicaOptions
+from balsadb.replica.replica import OLD_META, later_start
 from balsadb.server import descriptors
 from balsadb.server.admission import Admission
 from balsadb.server.backups import Backups
@@ -139,11 +140,20 @@ class Node:
                 self._state,
                 current.installed,
             )
+            self._check_boot()
             self._check_state()
         except BaseException:
             self._store.close()
             raise
         stack.callback(self._wal.close)
+
+    def _check_boot(self) -> None:
+        """Refuse a `META` that is older than the state: its boot counter would be used twice (rule P2)."""
+        origins = () if self._state is None else self._state.origins
+        boot = next((boot for node, boot, _ in origins if node == self.config.id), 0)
+        if boot >= self._directory.meta.boot:
+            path = f"{self._directory.path}/META"
+            raise DataError(path, None, later_start(boot, self._directory.meta.boot), OLD_META)
 
     def _check_state(self) -> None:
         """Say when the state is lost; the others have it, if there are others (rule W5)."""

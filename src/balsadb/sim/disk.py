@@ -27,6 +27,11 @@ SECTOR_BYTES = 512
 class Interrupted(BaseException):
     """The process ended in the middle of a file operation. Not an `Exception`: nobody outlives a kill."""
 
+    def __init__(self, share: float | None = None) -> None:
+        """Say which share of a write was made; it is drawn when None."""
+        super().__init__(share)
+        self.share = share
+
 
 class _Inode:
     """One file's contents."""
@@ -73,6 +78,8 @@ class Disk:
         """Changes and syncs so far; each is a point at which a process can end."""
         self.note: Callable[[str], None] | None = None
         """Told about every operation, for the trace."""
+        self.before: Callable[[str, str], None] | None = None
+        """Called with kind and path before every operation; it may raise `Interrupted`."""
         self._rng = rng
         self._names: dict[str, _Inode] = {}
         self._durable_names: dict[str, _Inode] = {}
@@ -190,6 +197,8 @@ class Disk:
         self.operations += 1
         if self.note is not None:
             self.note(f"{what} {path}")
+        if self.before is not None:
+            self.before(what, path)
         if self._fuse is not None:
             if self._fuse == 0:
                 raise Interrupted
@@ -228,9 +237,11 @@ class DiskFile:
         data = b"".join(buffers)
         try:
             self._disk.step("write", self._path, grows=offset + len(data) > len(self._inode.data))
-        except (StorageError, Interrupted):
+        except (StorageError, Interrupted) as error:
             if not self._disk.full:
-                end = offset + self._disk._rng.randint(0, len(data))
+                share = error.share if isinstance(error, Interrupted) else None
+                drawn = self._disk._rng.randint(0, len(data))
+                end = offset + (drawn if share is None else int(share * len(data)))
                 self._inode.write(data[: max(0, end // SECTOR_BYTES * SECTOR_BYTES - offset)], offset)
             raise
         self._inode.write(data, offset)

@@ -376,8 +376,11 @@ class Server:
             return
         if self.paused:
             self._deferred.append((callback, arguments))
-        else:
+            return
+        try:
             callback(*arguments)
+        except Interrupted:
+            self.end(power_loss=self._rng.random() < 0.5)
 
     def _guarded(self, function: Callable[..., object], *arguments: object) -> None:
         """Call into the process; a local fault ends it, as it ends a real one."""

@@ -35,7 +35,7 @@ OURS = frozenset({"LOCK", "META", "META.tmp", "group-0", "lost+found"})
 
 
 def _check_ours(path: str, files: Files) -> None:
-    """Refuse to make a data directory of one that has something else in it, as a slip of the keyboard would."""
+    """Refuse to make a data directory of one with something else in it, as a slip of the keyboard would."""
     others = sorted(set(files.list(path)) - OURS)
     if others and not files.exists(f"{path}/META"):
         raise UsageError(
