@@ -43,7 +43,7 @@ def make_clerk(request):
     made = []
 
     def make(servers, *, timeout=5.0, **options):
-        options.setdefault("answer_timeout", 0.2)
+        options.setdefault("answer_timeout", 1.5)
         face = (AsyncioFace if request.param == "asyncio" else BlockingFace)(
             servers, timeout=timeout, options=ClerkOptions(**options)
         )
