@@ -37,6 +37,8 @@ CLIENTS = 6
 PADDING = 12
 """Values of a megabyte that are written first, so that logs were let go and states have files."""
 SECONDS_MAX = 20.0
+AGREEMENT_SECONDS = 2.0
+"""How long a node may be behind before another index is tried."""
 UNNOTICED_SECONDS = 3.0
 """How long a node runs that has lost something and can't know."""
 
@@ -185,16 +187,19 @@ class Run:
         wait_until(agreed, SECONDS_MAX, "agreement of the nodes that are left")
 
     def _agrees(self, first: LocalNode, other: LocalNode) -> bool:
-        """Compare two nodes at an index that both have; False while one is not there yet."""
+        """Compare two nodes at an index; False when one of them does not get there within a while."""
         try:
             told = call(first, b"RAFT", b"DIGEST")
             if not isinstance(told, list):
                 return False
             index, digest = told
-            answer = call(other, b"RAFT", b"DIGEST", b"%d" % index)
+            deadline = time.monotonic() + AGREEMENT_SECONDS
+            # The same index until the other one is there: it would never have the newest under load.
+            while not isinstance(answer := call(other, b"RAFT", b"DIGEST", b"%d" % index), list):
+                if time.monotonic() > deadline:
+                    return False
+                time.sleep(0.02)
         except OSError:
-            return False
-        if not isinstance(answer, list):
             return False
         assert answer == [index, digest], f"nodes {first.id} and {other.id} differ at {index}"
         return True
