@@ -111,7 +111,9 @@ class Clerk:
         call = self._core.submit(data, is_read, deadline, future)
         if not self._turn_is_due:
             self._turn_is_due = True
-            loop.call_soon(self._turn)
+            # One more round of the loop, in which it learns of connections that have ended meanwhile: a write
+            # that is sent over one of them would have an open outcome for nothing.
+            loop.call_soon(loop.call_soon, self._turn)
         try:
             return await future
         except asyncio.CancelledError:
