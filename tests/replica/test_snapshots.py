@@ -413,3 +413,24 @@ def test_a_follower_that_takes_the_state_too_slowly_does_not_keep_the_log_for_ev
         rig.turn()
         rig.write()
     assert rig.replica._logged_bytes > 8 * 2_000
+
+
+def test_the_log_does_not_grow_faster_than_cuts_become_durable():
+    """A second cut that is to let the log go waits for the first, and so do the clients."""
+    rig = Rig(1, (1,), release_bytes=2_000)
+    rig.lead()
+    while not rig.cuts:
+        rig.submit("a")
+    assert rig.cuts[0].release
+    waiting = None
+    for _ in range(200):
+        (waiting,) = rig.submit("b")
+        if waiting.replies is None:
+            break
+    assert waiting is not None
+    assert waiting.replies is None, "nobody ever waits"
+    assert len(rig.cuts) == 1
+    rig.write()
+    rig.turn()
+    assert waiting.replies is not None
+    assert rig.cuts[0].release

@@ -559,6 +559,8 @@ class Replica:
         ):
             return False
         due = self._release or self._logged_bytes - self._released_bytes >= options.release_bytes
+        if due and any(cut.release for cut in machine.store.cuts):
+            return False  # the log must not grow faster than cuts become durable, so clients wait for that
         cut = machine.freeze()
         if due:
             cut.release, self._release, self._released_bytes = True, False, self._logged_bytes
