@@ -22,3 +22,5 @@ SHOWN_BYTES_MAX: Final = 128
 """How much of a client's own words an error text repeats, as in Redis."""
 NAME_BYTES_MAX: Final = 32
 """No command's name is longer, so longer words are not worth a change of case."""
+EXPIRED_PER_ENTRY_MAX: Final = 1_000
+"""Keys and sessions that one entry removes because they are due; further entries follow (rule S5)."""

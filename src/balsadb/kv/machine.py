@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from balsadb.errors import InvariantError
+from balsadb.kv import expiry
 from balsadb.kv.batch import Batch, decode_batch
 from balsadb.kv.cut import STATE_VERSION, Base, Bookkeeping, Cut
 from balsadb.kv.delta import DeltaStore
@@ -82,6 +83,8 @@ class StateMachine:
         """Malformed payloads met. Not part of the state: it counts what this process saw."""
         self.store = DeltaStore(MemoryBase() if base is None else base, 0, cache_bytes_max)
         """The keys."""
+        self._expiring: tuple[expiry.Expiring, ...] = ()
+        """The parts of the state that have deadlines, in the order in which they remove what is due."""
         self._digests = Digests()
         self._space = Keyspace(self.store, self._digests)
         if bookkeeping is not None and base is not None:
@@ -161,6 +164,11 @@ class StateMachine:
         commands = batch.commands if batch is not None else []
         return cold_keys(self.store, [*commands, *(argv for _, argv in reads)])
 
+    @property
+    def next_deadline_ms(self) -> int | None:
+        """When the next thing is due by log time, or a moment before that; None for never (rule S6)."""
+        return expiry.next_deadline_ms(self._expiring)
+
     def apply_empty(self, index: int, term: int, time_ms: int) -> None:
         """Apply a NOOP or CLOCK entry."""
         self._advance(index, term, time_ms)
@@ -191,6 +199,8 @@ class StateMachine:
         self.applied_term = term
         if time_ms > self.log_time_ms:
             self.log_time_ms = time_ms
+        # The one place where time removes anything: before the entry's own commands, whatever its kind.
+        expiry.expire(self._expiring, index, self.log_time_ms)
 
     def _admit(self, batch: Batch) -> bool:
         """Note a batch and tell whether to run it: in its origin's order, each once (rule P2)."""
