@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from itertools import chain
 from typing import Final
 
 import msgspec
@@ -17,11 +18,17 @@ _CHUNK_BYTES: Final = 64 * 1024
 """Records collect up to this size before they are hashed: one call for many of them."""
 
 
-def hash_state(header: tuple[object, ...], records: Iterable[tuple[bytes, Record]]) -> bytes:
-    """Return the hex digest of a state: its header, then every key with value and revision, in key order."""
+def hash_state(
+    header: tuple[object, ...], records: Iterable[tuple[bytes, Record]], hints: Iterable[bytes] = ()
+) -> bytes:
+    """Return the hex digest of a state.
+
+    It covers the header, then every key with value, revision and deadline in key order, then the hints.
+    """
     digest = hashlib.blake2b(_ENCODER.encode(header), digest_size=32)
     chunk = bytearray()
-    for item in records:
+    item: object
+    for item in chain(records, hints):
         _ENCODER.encode_into(item, chunk, len(chunk))
         if len(chunk) >= _CHUNK_BYTES:
             digest.update(chunk)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from heapq import nsmallest
 
 from balsadb.kv.cut import decode_record
-from balsadb.kv.store import Record
+from balsadb.kv.store import Record, deadline_of
 
 
 class MemoryBatch:
     """An atomic write that is being put together."""
 
-    __slots__ = ("changes", "data")
+    __slots__ = ("changes", "cleared", "data", "hint_changes")
 
     def __init__(self) -> None:
         self.changes: list[tuple[bytes, bytes | None]] = []
+        self.hint_changes: list[tuple[bytes, bool]] = []
+        self.cleared = False
         self.data = b""
 
     def put(self, key: bytes, record: bytes) -> None:
@@ -24,6 +27,14 @@ class MemoryBatch:
     def remove(self, key: bytes) -> None:
         """Take a key away, present or not."""
         self.changes.append((key, None))
+
+    def hint(self, hint: bytes, present: bool) -> None:
+        """Set a hint at when a key is due, or take it away, present or not."""
+        self.hint_changes.append((hint, present))
+
+    def clear(self) -> None:
+        """Take all keys and hints away that are there. Comes first."""
+        self.cleared = True
 
     def bookkeeping(self, data: bytes) -> None:
         """Replace the bookkeeping."""
@@ -35,6 +46,7 @@ class MemoryBase:
 
     def __init__(self) -> None:
         self.records: dict[bytes, bytes] = {}
+        self.hint_set: set[bytes] = set()
         self.data = b""
         """The newest bookkeeping, encoded; empty before the first cut."""
 
@@ -55,21 +67,43 @@ class MemoryBase:
         """Yield all records in the order of their keys' bytes."""
         return ((key, decode_record(self.records[key])) for key in sorted(self.records))
 
+    def slice(self, start: bytes, count: int) -> tuple[list[tuple[bytes, int]], bytes | None]:
+        """Return up to `count` keys from `start` on, each with its deadline or 0, and where to go on."""
+        keys = nsmallest(count + 1, (key for key in self.records if key >= start))
+        found = [(key, deadline_of(decode_record(self.records[key]))) for key in keys[:count]]
+        return found, keys[count] if len(keys) > count else None
+
+    def last_key(self) -> bytes | None:
+        """Return the greatest key, or None."""
+        return max(self.records, default=None)
+
+    def hints(self, start: bytes, count: int) -> list[bytes]:
+        """Return up to `count` hints from `start` on, in their order."""
+        return nsmallest(count, (hint for hint in self.hint_set if hint >= start))
+
     def batch(self) -> MemoryBatch:
         """Begin a write."""
         return MemoryBatch()
 
     def write(self, batch: MemoryBatch) -> None:
         """Let a batch happen."""
+        if batch.cleared:
+            self.records.clear()
+            self.hint_set.clear()
         for key, record in batch.changes:
             if record is None:
                 self.records.pop(key, None)
             else:
                 self.records[key] = record
+        for hint, present in batch.hint_changes:
+            if present:
+                self.hint_set.add(hint)
+            else:
+                self.hint_set.discard(hint)
         self.data = batch.data
 
     def copy(self) -> MemoryBase:
         """Return a base with the same content that changes apart from this one."""
         copy = MemoryBase()
-        copy.records, copy.data = dict(self.records), self.data
+        copy.records, copy.hint_set, copy.data = dict(self.records), set(self.hint_set), self.data
         return copy

@@ -27,7 +27,7 @@ from balsadb.kv.cut import STATE_VERSION, decode_record
 from balsadb.kv.limits import KEY_BYTES_MAX, VALUE_BYTES_MAX
 from balsadb.raft.configuration import decode_configuration
 from balsadb.raft.types import Index, Millis, Term
-from balsadb.storage.state import StateStore, is_record
+from balsadb.storage.state import StateStore, is_hint, is_record
 
 MAGIC: Final = b"BALSBACK"
 FORMAT_VERSION: Final = 1
@@ -131,7 +131,7 @@ class _Writer:
         pairs: list[Pair] = []
         size = 0
         for pair in store.raw_items():
-            keys += 1
+            keys += is_record(pair[0])
             pairs.append(pair)
             size += len(pair[0]) + len(pair[1]) + PAIR_BYTES
             if size >= BLOCK_BYTES:
@@ -227,8 +227,12 @@ class BackupReader:
         for key, value in pairs:
             if key <= last:
                 raise self._damage(start, f"key {key[:40]!r} follows {last[:40]!r}")
+            last = key
+            if is_hint(key) and not value:
+                continue
             if not is_record(key):
                 raise self._damage(start, f"what {key[:40]!r} stands for is unknown")
+            self._keys += 1
             try:
                 revision = decode_record(value)[1]
             except LocalFault as error:
@@ -236,9 +240,7 @@ class BackupReader:
             if revision > self.info.index:
                 problem = f"a record of entry {revision} is in a state of entry {self.info.index}"
                 raise self._damage(start, problem)
-            last = key
         self._last = last
-        self._keys += len(pairs)
 
     def _finish(self, word: int) -> None:
         blocks, keys = _COUNTS.unpack(self._take(_COUNTS.size, "its footer"))
