@@ -152,10 +152,12 @@ class Draw:
         """Return an option about expiry whose effect is the same whatever the time is."""
         pick = self.random.choice
         option = pick([b"EXAT", b"PXAT", b"exat", b"EX", b"PX"])
+        # Redis sets a key whose time has passed, and counts it until somebody looks: DBSIZE would differ.
+        odd = [time for time in ODD_TIMES if time != b"1"]
         if option.upper() == b"EXAT":
-            return [option, pick(FAR_SECONDS * 4 + ODD_TIMES)]
+            return [option, pick(FAR_SECONDS * 4 + odd)]
         if option == b"PXAT":
-            return [option, pick(FAR_MILLIS * 4 + ODD_TIMES)]
+            return [option, pick(FAR_MILLIS * 4 + odd)]
         return [option, pick([b"0", b"-1", b"abc", b"9223372036854775807"])]
 
     def block(self) -> list[list[bytes]]:

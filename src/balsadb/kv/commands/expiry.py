@@ -86,7 +86,7 @@ def _conditions(words: list[bytes]) -> set[bytes] | Refusal:
     for word in words:
         option = word[:3].upper()
         if option not in (b"NX", b"XX", b"GT", b"LT"):
-            shown = word[:_SHOWN_MAX].partition(b"\0")[0].translate(_PRINTABLE)
+            shown = word[:_SHOWN_MAX].partition(b"\0")[0].rstrip(b"\r\n").translate(_PRINTABLE)
             return Refusal(b"ERR Unsupported option " + shown)
         chosen.add(option)
     if b"NX" in chosen and len(chosen) > 1:
