@@ -107,7 +107,7 @@ class DeltaModel(RuleBasedStateMachine):
     def look_at_all_hints(self) -> None:
         assert list(self.store.deadlines) == sorted(self.hints)
 
-    @rule(now=st.integers(0, 12), limit=st.integers(1, 5))
+    @rule(now=st.integers(0, 12), limit=st.integers(1, 3))
     def ask_what_is_due(self, now: int, limit: int) -> None:
         due = sorted(hint for hint in self.hints if split_hint(hint)[0] <= now)
         assert self.store.deadlines.due(now, limit) == due[:limit]

@@ -91,7 +91,8 @@ def test_what_is_due_is_gone_for_the_commands_of_the_same_entry(timed):
     ("command", "deadline"),
     [
         ("APPEND k x", 100), ("INCR n", 100), ("SETRANGE k 1 x", 100), ("INCRBYFLOAT n 0.5", 100),
-        ("SET k x KEEPTTL", 100), ("GETEX k", 100), ("SET k x XX GET KEEPTTL", 100), ("SET k x IFEQ v KEEPTTL", 100),
+        ("SET k x KEEPTTL", 100), ("GETEX k", 100), ("SET k x XX GET KEEPTTL", 100),
+        ("SET k x IFEQ v KEEPTTL", 100),
         ("SET k x", -1), ("GETSET k x", -1), ("MSET k x", -1), ("PERSIST k", -1), ("GETEX k PERSIST", -1),
         ("SET k x IFEQ v", -1), ("SET k x IFEQ other", 100), ("SET k x NX", 100), ("EXPIRE k 1 NX", 100),
         ("PEXPIRE k 50 GT", 100), ("PEXPIRE k 50 LT", 50), ("PEXPIRE k 150 GT", 150), ("SET k v PX 70", 70),
@@ -291,7 +292,7 @@ def test_any_history_is_that_of_a_dict_that_looks_at_every_key(steps, cache_byte
 @pytest.mark.usefixtures("few_per_entry")
 @pytest.mark.parametrize("seed", range(10))
 def test_machines_that_cut_at_different_entries_hold_the_same_after_each(seed):
-    """Also while more is due than an entry removes: which keys those are must not depend on memory or disk."""
+    """Also while more is due than an entry removes: which keys those are must not depend on memory."""
     draw = random.Random(seed)
     machines = [StateMachine([1], MemoryBase(), None, cache) for cache in (0, 500, 1_000_000)]
     time_ms = 0

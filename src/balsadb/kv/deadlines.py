@@ -23,7 +23,8 @@ from collections.abc import Iterator
 from typing import Final, Protocol
 
 NEAR_MAX: Final = 16_384
-"""Hints in memory besides those that changed lately. Of more, the latest are read from the disk again."""
+"""Hints in memory besides those that changed lately. Of more, the latest quarter is read from the disk again;
+what is left must be more than an entry removes."""
 REFILL_HINTS: Final = 512
 """Hints that are read from the disk at a time: about a millisecond."""
 DEADLINE_MAX: Final = 2**63 - 1

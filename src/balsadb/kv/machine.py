@@ -203,12 +203,12 @@ class StateMachine:
         """When the next thing is due by log time, or a moment before that; None for never (rule S6)."""
         return expiry.next_deadline_ms(self._expiring)
 
-    def cold_deadlines(self, time_ms: int, entries: int) -> bytes | None:
-        """Return from where on hints must be read from the disk before so many entries up to a time may run.
+    def cold_deadlines(self, time_ms: int) -> bytes | None:
+        """Return from where on hints must be read from the disk before an entry of a time may run.
 
-        None: all are in memory that they need (rule R5).
+        None: all are in memory that it needs (rule R5).
         """
-        return self.store.deadlines.unknown(time_ms, entries * EXPIRED_PER_ENTRY_MAX)
+        return self.store.deadlines.unknown(time_ms, EXPIRED_PER_ENTRY_MAX)
 
     def places(self, commands: Sequence[list[bytes]]) -> list[tuple[bytes, int]]:
         """Return from where on how many keys reads look at one after the other, if not all are in memory."""

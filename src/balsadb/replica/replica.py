@@ -506,11 +506,13 @@ class Replica:
         if self._warming is not None:
             return False
         first = self._handed[0]
-        if (start := self.machine.cold_deadlines(first.time_ms, 1)) is not None and not self._hints_read:
-            self._hints_read, self._warming_reads = True, False
-            self._warming = effects.warm = Warm([], self.machine.store.base, 0, start)
-            return False
-        self._hints_read = False
+        while (start := self.machine.cold_deadlines(first.time_ms)) is not None:
+            self._hints_read = not self._hints_read
+            if self._hints_read:
+                self._warming_reads = False
+                self._warming = effects.warm = Warm([], self.machine.store.base, 0, start)
+                return False
+            self.machine.store.deadlines.refill()
         keys: list[bytes] = []
         entries = 0
         time_ms = 0

@@ -125,7 +125,7 @@ class Intake:
         self._watched: dict[bytes, bytes] = {}
         """The version that each watched key had at its first WATCH (rule S7)."""
         self._changed = False
-        """True when a key changed between two WATCHes, or a WATCH got no answer: EXEC must do nothing then."""
+        """True when a key changed between two WATCHes, or one got no answer: EXEC must do nothing then."""
 
     @property
     def queued_bytes(self) -> int:
