@@ -39,6 +39,10 @@ Clients
     read N [COUNT]          begin a linearizable read on node N
     config N [voters=..] [outgoing=..] [learners=..] [removed=..]
                             propose a configuration on node N; what is not named stays, `none` empties it
+    change N [add=..] [remove=..] [at=I]
+                            an operator asks node N for other members; the change was made for the
+                            configuration that N acts by, or for that of entry I. A leader takes the next
+                            step of a change by itself when `nodes` was given change_ticks=1
 
 Looking
     status [N]              the state of all nodes or one
@@ -58,7 +62,7 @@ from script_text import hard_state_text, message_text, terms_text
 from balsadb.errors import InvariantError
 from balsadb.raft.configuration import encode_configuration
 from balsadb.raft.messages import Message
-from balsadb.raft.types import Configuration, EntryKind, HardState, NodeId
+from balsadb.raft.types import Configuration, EntryKind, HardState, Member, NodeId
 
 
 class CommandError(Exception):
@@ -389,6 +393,15 @@ class Script:
             return
         if index is None:
             self.stage.note(f"  {node} refuses the configuration")
+        self.pump(node)
+
+    def do_change(self, words: Words) -> None:
+        node = self.node_id(words)
+        asked = self.stage.node(node)
+        add = [Member(new, f"peer:{new}") for new in words.numbers("add")]
+        based_on = words.named_number("at", asked.configuration_index)
+        if not asked.request_change(1, based_on, add, words.numbers("remove")):
+            self.stage.note(f"  {node} knows no leader")
         self.pump(node)
 
     # --------------------------------------------------------------------- looking

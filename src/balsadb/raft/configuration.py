@@ -39,6 +39,10 @@ def change_fault(old: Configuration, new: Configuration) -> str | None:
         return "a learner can't vote at the same time"
     if set(new.removed) & set(new.everyone()):
         return "a removed node id can't come back (rule P5)"
+    if not (set(new.promote) <= set(new.learners) and set(new.retire) <= set(new.voters)):
+        return "only learners can be promoted, and only voters can retire for them"
+    if new.outgoing and new.promote:
+        return "a joint configuration is finished before the next change begins (rule M2)"
     if not set(old.removed) <= set(new.removed):
         return "a removed node id can't be forgotten (rule P5)"
     same_voters = new.voters == old.voters
