@@ -134,7 +134,7 @@ def change_text(message: ChangeRequest) -> str:
     """Write what an operator wants."""
     parts = {"add": [member.id for member in message.add], "remove": message.remove}
     text = ", ".join(f"{name} {_list(nodes)}" for name, nodes in parts.items() if nodes)
-    return f"{text or 'nothing'}, made for {message.based_on}"
+    return text or "nothing"
 
 
 def verdict_text(message: ChangeResponse) -> str:

@@ -108,7 +108,7 @@ class Core:
         return self.told_removed or self.id in self.configurations.gone
 
     def may_campaign(self) -> bool:
-        """Tell whether this node may try to lead: learners, amnesiacs and removed nodes never do (M1, M3, W5)."""
+        """Tell whether this node may try to lead. Learners, amnesiacs, the removed may not (M1, M3, W5)."""
         busy = self.installing or self.stateless
         return self.eligible and not busy and not self.removed and self.configurations.may_vote(self.id)
 

@@ -20,7 +20,7 @@ from msgspec.structs import replace
 
 from balsadb.errors import InvariantError
 from balsadb.raft import handover
-from balsadb.raft.configuration import change_fault, encode_configuration
+from balsadb.raft.configuration import change_fault, encode_configuration, fingerprint
 from balsadb.raft.core import Core
 from balsadb.raft.messages import ChangeRequest, ChangeResponse, Removed
 from balsadb.raft.replication import append_own
@@ -176,7 +176,7 @@ def _begin(core: Core, message: ChangeRequest) -> None:
         _hand_over(core, leader, message.successor)
         return
     _check_settled(core, leader)
-    if message.based_on != core.configurations.index:
+    if message.based_on != fingerprint(core.configuration):
         # rule M2: a repeated request, or one that was made in ignorance of another change, does nothing.
         raise Denial(Verdict.LATER, "the members have changed meanwhile")
     old = core.configuration

@@ -172,7 +172,7 @@ class ChangeRequest(_Base, frozen=True, tag=15):
     number: Number
     """Names the request; the answer repeats it."""
     based_on: Number
-    """Index of the configuration that the change was made for (rule M2)."""
+    """`fingerprint` of the configuration that the change was made for (rule M2)."""
     add: tuple[Member, ...] = ()
     """Nodes that are to become voters."""
     remove: tuple[Number, ...] = ()

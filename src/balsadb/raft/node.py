@@ -135,14 +135,14 @@ class Node:
         return self._core.configuration
 
     @property
-    def configuration_index(self) -> Index:
-        """Index of the entry that brought `configuration`; 0 for the initial one."""
-        return self._core.configurations.index
-
-    @property
     def removed(self) -> bool:
         """True when this node's removal is committed: it neither votes nor campaigns (rule M1)."""
         return self._core.removed
+
+    @property
+    def gone(self) -> tuple[NodeId, ...]:
+        """Ids whose removal is committed."""
+        return self._core.configurations.gone
 
     def note_removed(self) -> None:
         """Note that another member has said that this node was removed."""
@@ -259,7 +259,7 @@ class Node:
     def request_change(
         self,
         number: int,
-        based_on: Index,
+        based_on: int,
         add: Sequence[Member] = (),
         remove: Sequence[NodeId] = (),
         *,
@@ -269,7 +269,8 @@ class Node:
         """Ask the leader, wherever it is, for other members or for a handover; `number` names the request.
 
         True: an answer may come in `Ready.answers`. A lost one never comes, so ask again after a while;
-        `based_on`, the configuration's index, sees to it that a change is made once (rule M2). False:
+        `based_on`, the `fingerprint` of the
+        configuration it is made for, sees to it that a change is made once (rule M2). False:
         certainly nothing was asked.
         """
         core = self._core
