@@ -180,6 +180,11 @@ class Replica:
         return self.machine.applied_index < self._loaded_index
 
     @property
+    def outside(self) -> bool:
+        """Tell whether this node is no member: not yet, or not any more."""
+        return self._outside is not None
+
+    @property
     def idle(self) -> bool:
         """Tell whether no request waits for an answer."""
         idle = self._proposals.idle and self._reads.idle and self._changes.idle and not self._due
