@@ -24,6 +24,8 @@ from balsadb.replica.request import Command, Request
 
 PAUSE_MS: Final = 50
 """Pause before a request that could not begin is put again."""
+LAST_WORD_MS: Final = 200
+"""So shortly before its deadline a request that could not begin is not put again: its outcome would be open."""
 NODES_MAX: Final = 16
 """Nodes in one change; more are a typing error."""
 NODE_ID_MAX: Final = 65_535
@@ -178,7 +180,8 @@ class Changes:
             return None
         elif pending.begun:
             return GIVEN_UP
-        if now_ms >= pending.next_ms and configuration.cluster_id:
+        settled = pending.reason and pending.request.deadline_ms - now_ms < LAST_WORD_MS
+        if now_ms >= pending.next_ms and configuration.cluster_id and not settled:
             asked = node.request_change(
                 pending.number,
                 fingerprint(configuration),

@@ -7,6 +7,7 @@ can be reached itself, to be added. Everything after that goes between the serve
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -119,6 +120,8 @@ async def _ask(address: str, words: Sequence[bytes]) -> Reply:
                     return replies[0]
         finally:
             writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
     raise ProtocolError(f"{format_address(host, port)} gave no answer")
 
 
