@@ -25,7 +25,7 @@ from balsadb.replica.request import Command, Request
 PAUSE_MS: Final = 50
 """Pause before a request that could not begin is put again."""
 LAST_WORD_MS: Final = 200
-"""So shortly before its deadline a request that could not begin is not put again: its outcome would be open."""
+"""So shortly before its deadline a request is not put again: its outcome would be open."""
 NODES_MAX: Final = 16
 """Nodes in one change; more are a typing error."""
 NODE_ID_MAX: Final = 65_535
