@@ -24,7 +24,7 @@ from balsadb.kv.store import Record
 
 STATE_VERSION: Final = 1
 """Version of everything in a cut. Another one stops the node with a sentence."""
-SLICE_KEYS: Final = 1_024
+SLICE_KEYS: Final = 512
 """Keys that one slice of the work handles: well below a millisecond."""
 
 _REVISION: Final = struct.Struct("<QI")

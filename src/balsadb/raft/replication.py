@@ -123,7 +123,7 @@ def refresh_clock(core: Core, leader: Leader) -> None:
 
 def _send_heartbeat(core: Core, leader: Leader, peer: Progress) -> None:
     commit = core.log.commit_index
-    core.outbox.append(Heartbeat(core.id, peer.id, core.term, commit, leader.round, peer.sent))
+    core.outbox.append(Heartbeat(core.id, peer.id, core.term, commit, leader.round, peer.sent, peer.match))
     peer.round_sent = leader.round
     peer.commit_sent = commit
 
@@ -254,7 +254,7 @@ def _handle_rejection(core: Core, leader: Leader, peer: Progress, message: Appen
     refused = message.prev_index
     if refused <= peer.match:
         # An old message: it is known by now that the logs agree there. Or the follower's disk lost what it
-        # had acknowledged; then no probe helps, and answering each refusal with one would never end.
+        # had acknowledged; then no probe helps, and the next heartbeat makes the follower find out.
         return
     if peer.pace is Pace.SNAPSHOT or (peer.pace is Pace.PROBE and refused != peer.next - 1):
         return  # answers an earlier probe
