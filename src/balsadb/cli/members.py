@@ -101,7 +101,7 @@ def _change(servers: str | None, seconds: float, as_json: bool, words: Sequence[
 def _insist(addresses: Sequence[Address], words: Sequence[Word], seconds: float, hint: str) -> None:
     """Ask one server after another until the answer is OK. Raises the last failure when time is up."""
     deadline = time.monotonic() + seconds
-    turn, failures = 0, 0
+    turn, failures, accepted = 0, 0, ""
     while True:
         address = addresses[turn % len(addresses)]
         problem: ClientError
@@ -109,8 +109,8 @@ def _insist(addresses: Sequence[Address], words: Sequence[Word], seconds: float,
             reply = ask(address, words, min(ASK_SECONDS, max(0.1, deadline - time.monotonic())))
             if reply == b"OK":
                 return
-            failures = 0
-            problem = CommandError(f"not done within {seconds:g} s: {_text(reply)}")
+            failures, accepted = 0, _text(reply)
+            problem = CommandError(accepted)
         except CommandError as error:
             if error.code not in AGAIN:
                 raise
@@ -123,7 +123,7 @@ def _insist(addresses: Sequence[Address], words: Sequence[Word], seconds: float,
         if failures >= 2 * len(addresses) or time.monotonic() >= deadline:
             if failures >= len(addresses):
                 raise NoServer(f"no server answers at {format_addresses(addresses)}{hint}") from None
-            raise problem
+            raise CommandError(f"not done within {seconds:g} s: {accepted}") if accepted else problem
         time.sleep(PAUSE_SECONDS)
 
 

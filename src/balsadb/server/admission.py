@@ -20,6 +20,9 @@ from balsadb.storage.datadir import DataDirectory, Meta
 from balsadb.wire.frame import PROTOCOL_VERSION, Hello, Refused, Welcome
 from balsadb.wire.handshake import MESSAGES
 
+IDENTITIES_MAX = 1024
+"""Nodes whose hellos are remembered; one that the log does not know is not, past this."""
+
 
 class Admission:
     """Decides on hellos, and keeps what they teach in `META`."""
@@ -133,7 +136,8 @@ class Admission:
         if self._cluster_id() and configuration.member(node) is None and node not in self._replica.node.gone:
             # rule M1: it names our cluster, and our log may lag. As a voter it must be heard, or we could
             # keep it from ever being elected. What it may do is decided by those who know it.
-            self._replica.identities[node] = (store_id, client_address)
+            if len(self._replica.identities) < IDENTITIES_MAX:
+                self._replica.identities[node] = (store_id, client_address)
             return None
         reason = stranger(configuration, node, store_id)
         if reason is not None:

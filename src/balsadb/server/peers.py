@@ -289,7 +289,8 @@ class Peers:
         pause = REDIAL_SECONDS_MIN
         last_reason = ""
         nudge = self._nudges[node] = asyncio.Event()
-        if self.driver.replica.node.id not in self.driver.replica.node.configuration.everyone():
+        me, known = self.driver.replica.node.id, self.driver.replica.node.configuration
+        if me not in known.everyone() and me not in known.removed:
             await nudge.wait()  # a new node is let in only when it was added; then it is called
         while True:
             nudge.clear()
