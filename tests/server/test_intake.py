@@ -120,3 +120,19 @@ def test_quit_ends_the_piece(intake):
 def test_the_digest_goes_through_the_log(intake):
     assert sort(intake, "RAFT DIGEST").writes == [[b"RAFT.DIGEST"]]
     assert sort(intake, "raft digest 7").reads == [(0, [b"RAFT.DIGESTAT", b"7"])]
+
+
+@pytest.mark.parametrize("text", ["RAFT ADD 4 h:1 h:2", "raft remove 3", "RAFT TRANSFER"])
+def test_what_the_whole_cluster_decides_has_a_piece_of_its_own(intake, text):
+    piece = sort(intake, text, "GET a")
+    assert piece.taken == 1
+    request = piece.request(Lane(), readonly=False)
+    assert (request.kind, request.commands, request.answers) == (RequestKind.CHANGE, [argv(text)], 1)
+    before = sort(intake, "GET a", "NOSUCH", text)
+    assert (before.taken, before.change) == (2, None)
+
+
+def test_the_members_are_not_changed_inside_a_transaction(intake):
+    piece = sort(intake, "MULTI", "RAFT REMOVE 3")
+    assert piece.change is None
+    assert piece.literals[-1][1] == b"-ERR Command not allowed inside a transaction\r\n"
