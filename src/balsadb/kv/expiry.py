@@ -3,8 +3,8 @@
 No replica removes anything because its own clock says so. Every entry carries log time, and the first entry
 at or behind a deadline removes what is due, before anything of the entry itself runs: the same things at
 the same entry on every replica, also on one that started from a cut or was sent a state. An entry removes at
-most `EXPIRED_PER_ENTRY_MAX`; what is left is due already and is removed by the entries that follow. While no client
-writes, the leader appends CLOCK entries until nothing is due any more.
+most `EXPIRED_PER_ENTRY_MAX`; what is left is due already and is removed by the entries that follow. While no
+client writes, the leader appends CLOCK entries until nothing is due any more.
 
 So a part of the state that has deadlines must
 

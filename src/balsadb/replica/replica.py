@@ -549,11 +549,11 @@ class Replica:
     @property
     def _cut_due(self) -> bool:
         """Tell whether the next entry must wait for a cut."""
-        store, options = self.machine.store, self.options
+        machine, options = self.machine, self.options
         return (
             self._release
-            or store.changed_keys >= options.cut_keys_max
-            or store.changed_bytes >= options.cut_bytes_max
+            or machine.changed_keys >= options.cut_keys_max
+            or machine.changed_bytes >= options.cut_bytes_max
             or self._logged_bytes - self._released_bytes >= options.release_bytes
         )
 
