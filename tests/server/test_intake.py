@@ -152,3 +152,19 @@ def test_sessions_inside_a_transaction_are_refused_and_abort_it(intake, command)
         assert replies[1] == b"-ERR Command not allowed inside a transaction\r\n"
         assert replies[3].startswith(b"-EXECABORT")
         assert not piece.answers
+
+
+@pytest.mark.parametrize("text", ["RAFT ADD 4 h:1 h:2", "raft remove 3", "RAFT TRANSFER"])
+def test_what_the_whole_cluster_decides_has_a_piece_of_its_own(intake, text):
+    piece = sort(intake, text, "GET a")
+    assert piece.taken == 1
+    request = piece.request(Lane(), readonly=False)
+    assert (request.kind, request.commands, request.answers) == (RequestKind.CHANGE, [argv(text)], 1)
+    before = sort(intake, "GET a", "NOSUCH", text)
+    assert (before.taken, before.change) == (2, None)
+
+
+def test_the_members_are_not_changed_inside_a_transaction(intake):
+    piece = sort(intake, "MULTI", "RAFT REMOVE 3")
+    assert piece.change is None
+    assert piece.literals[-1][1] == b"-ERR Command not allowed inside a transaction\r\n"

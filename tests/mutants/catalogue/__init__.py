@@ -3,6 +3,7 @@
 from mutants.catalogue.admission import ADMISSION
 from mutants.catalogue.election import ELECTION
 from mutants.catalogue.machine import MACHINE
+from mutants.catalogue.membership import MEMBERSHIP
 from mutants.catalogue.mutant import FOCUSES, Mutant
 from mutants.catalogue.pressure import PRESSURE
 from mutants.catalogue.reads import READS
@@ -24,5 +25,6 @@ MUTANTS = (
     *STORAGE,
     *SNAPSHOTS,
     *ADMISSION,
+    *MEMBERSHIP,
     *PRESSURE,
 )
