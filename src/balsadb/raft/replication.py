@@ -30,16 +30,19 @@ from balsadb.raft.quorum import agreed_number, is_quorum
 from balsadb.raft.ready import Fetch
 from balsadb.raft.roles import Leader
 from balsadb.raft.transitions import become_follower
-from balsadb.raft.types import NOBODY, Configuration, EntryKind, Index, NodeId
+from balsadb.raft.types import NOBODY, Configuration, EntryKind, Index, Millis, NodeId
 
 # -------------------------------------------------------------------- proposals
 
 
+def stamp_now(core: Core, leader: Leader) -> Millis:
+    """Return the log time of an entry that is appended now (rule S6)."""
+    return stamp(core.log.last_time_ms, core.wall_ms, leader.clock_offset)
+
+
 def append_own(core: Core, leader: Leader, kind: EntryKind, payload: bytes) -> Entry:
     """Append an entry of this term to the leader's own log."""
-    log = core.log
-    time_ms = stamp(log.last_time_ms, core.wall_ms, leader.clock_offset)
-    entry = encode_entry(core.term, log.last_index + 1, time_ms, kind, payload)
+    entry = encode_entry(core.term, core.log.last_index + 1, stamp_now(core, leader), kind, payload)
     core.append(entry)
     leader.dirty = True
     return entry

@@ -31,6 +31,7 @@ from balsadb.sim.nemesis import Nemesis
 from balsadb.sim.network import Network
 from balsadb.sim.scheduler import Scheduler
 from balsadb.sim.server import Server
+from balsadb.sim.sessions import SessionClient
 from balsadb.sim.trace import Event, message_event
 
 SAFETY_US = 6_000_000
@@ -71,11 +72,13 @@ class World:
         self._rewrites = rng.random() < 0.5
         keys = tuple(b"key-%d" % number for number in range(rng.randint(1, 4)))
         self._keys = keys
-        self.clients = [
+        self.clients: list[Client | SessionClient] = [
             Client(self, number, self._fork(rng), keys, self._rewrites)
             for number in range(1, rng.randint(2, 8) + 1)
         ]
         self._rng = self._fork(rng)
+        for number in range(len(self.clients) + 1, len(self.clients) + rng.choice((0, 0, 1, 2, 4)) + 1):
+            self.clients.append(SessionClient(self, number, self._fork(rng), keys, self._rewrites))
         self._probes: dict[Request, NodeId] = {}
         self._finals: list[Operation] = []
         self._answered: set[NodeId] = set()

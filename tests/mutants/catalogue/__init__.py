@@ -9,6 +9,7 @@ from mutants.catalogue.pressure import PRESSURE
 from mutants.catalogue.reads import READS
 from mutants.catalogue.replica import REPLICA
 from mutants.catalogue.replication import REPLICATION
+from mutants.catalogue.sessions import SESSIONS
 from mutants.catalogue.snapshots import SNAPSHOTS
 from mutants.catalogue.storage import STORAGE
 
@@ -20,6 +21,7 @@ MUTANTS = (
     *READS,
     *REPLICA,
     *MACHINE,
+    *SESSIONS,
     *STORAGE,
     *SNAPSHOTS,
     *ADMISSION,
