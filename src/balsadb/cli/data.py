@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from balsadb.address import is_loopback
 from balsadb.client.blocking import BlockingClerk
-from balsadb.client.core import ClerkOptions
+from balsadb.client.call import ClerkOptions
 from balsadb.client.servers import server_addresses
 from balsadb.errors import NoServer
 
