@@ -87,8 +87,9 @@ class Desk:
         if self.closed or session is None or not session.id or not session.is_idle:
             return None
         session.is_over, self.session = True, None
-        closing = command(Kind.READ, b"SESSION", b"CLOSE", session.id)
-        call = Call(closing, Kind.READ, now + self.options.close_timeout, owner)
+        # Not worth a second attempt on another server.
+        closing = command(Kind.PLAIN, b"SESSION", b"CLOSE", session.id)
+        call = Call(closing, Kind.PLAIN, now + self.options.close_timeout, owner)
         self._admit(call, self._waiting)
         return call
 
