@@ -106,8 +106,8 @@ class LocalCluster:
     `directory` holds data, configurations and logs, and is used again when it already holds a cluster;
     without it a temporary one is made, and removed by `close`. `base_port` is the first client port; without
     it free ports are taken. `settings` go into every node's configuration file (`{"heartbeat-ms": 20}`).
-    `dial[a][b]` makes node `a` reach node `b` at another address, such as a proxy that cuts links; it may be
-    filled in until the node starts.
+    `dial[a][b]` makes node `a` reach node `b` at another address, such as a proxy that cuts links, and
+    `advertise[a]` is where clients are told to reach node `a`; both may be filled in until the node starts.
     """
 
     def __init__(
@@ -118,6 +118,7 @@ class LocalCluster:
         base_port: int | None = None,
         settings: Mapping[str, object] | None = None,
         dial: Mapping[int, Mapping[int, str]] | None = None,
+        advertise: Mapping[int, str] | None = None,
         command: Sequence[str] | None = None,
         host: str = "127.0.0.1",
     ) -> None:
@@ -125,6 +126,7 @@ class LocalCluster:
             raise UsageError(f"a local cluster has 1 to {NODES_MAX} nodes, not {nodes}")
         self.settings = dict(settings or {})
         self.dial = {a: dict((dial or {}).get(a, {})) for a in range(1, nodes + 1)}
+        self.advertise = dict(advertise or {})
         self._command = list(command or (sys.executable, "-P", "-m", "balsadb", "serve"))
         self._temporary = directory is None
         self.directory = Path(tempfile.mkdtemp(prefix="balsadb-") if directory is None else directory)
@@ -310,6 +312,7 @@ class LocalCluster:
             "http-listen": node.http_address,
             "cluster": ",".join(f"{n.id}={n.peer_address}" for n in self.nodes.values()),
             "dial": [f"{peer}={address}" for peer, address in sorted(self.dial[node.id].items())],
+            **({"advertise": self.advertise[node.id]} if node.id in self.advertise else {}),
             **self.settings,
         }
         # A JSON number, text or list of texts is also one in TOML.

@@ -86,8 +86,8 @@ class World:
 
     def _pass_time(self) -> None:
         seconds = self.random.choice([0.001, 0.01, 0.1, 0.6])
-        if self.random.random() < 0.02 * self.trouble:
-            seconds = 8.0  # long enough for sessions to end
+        if self.random.random() < 0.05 * self.trouble:
+            seconds = 4.0  # long enough for sessions to end
         self.now += seconds
         self.database.now_ms = int(self.now * 1000)
         self.core.tick(self.now)

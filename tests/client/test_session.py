@@ -1,6 +1,7 @@
 """Sessions as the core keeps them: opening, numbers, staying alive, coming back, played without sockets."""
 
 import pytest
+from test_core import READ as TEST_READ
 from test_core import Play
 
 from balsadb.client import operations
@@ -320,6 +321,20 @@ def test_commands_that_were_run_instead_of_queued_make_the_outcome_unknown():
 
 
 # --------------------------------------------------------------------- members
+
+
+def test_a_connection_that_worked_is_made_again_to_the_same_server_and_one_that_did_not_to_the_next():
+    play = Play()
+    play.sent(TEST_READ)
+    play.reply(b"$-1\r\n")
+    play.submit(TEST_READ)
+    play.actions()
+    play.lost()
+    assert play.actions() == ["connect a"]
+    play.connected()
+    play.actions()
+    play.lost()
+    assert play.actions() == ["connect b"]
 
 
 def ring(*given, **options):

@@ -61,6 +61,16 @@ class Clerk:
         self._timer: asyncio.TimerHandle | None = None
         self._turn_is_due = False
 
+    @property
+    def retries(self) -> int:
+        """How many times something was sent again so far."""
+        return self._core.retries
+
+    @property
+    def moves(self) -> int:
+        """How many times new calls changed to another connection so far."""
+        return self._core.moves
+
     # ------------------------------------------------------------------ operations
 
     async def put(self, key: Word, value: Word) -> None:

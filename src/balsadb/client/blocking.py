@@ -84,6 +84,16 @@ class BlockingClerk:
         self._waker: tuple[socket.socket, socket.socket] | None = None
         """Wakes the thread that works when another one has a call for it."""
 
+    @property
+    def retries(self) -> int:
+        """How many times something was sent again so far."""
+        return self._core.retries
+
+    @property
+    def moves(self) -> int:
+        """How many times new calls changed to another connection so far."""
+        return self._core.moves
+
     # ------------------------------------------------------------------ operations
 
     def put(self, key: Word, value: Word) -> None:

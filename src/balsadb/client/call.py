@@ -204,6 +204,7 @@ class Link:
     __slots__ = (
         "address",
         "connect_deadline",
+        "heard",
         "heard_at",
         "is_open",
         "number",
@@ -221,6 +222,8 @@ class Link:
         self.to_leader = to_leader
         """True: made beside the current link, to take over from it once it is open."""
         self.is_open = False
+        self.heard = False
+        """True once anything was received."""
         self.heard_at = 0.0
         """When something was last received, or when the first of the waiting calls was sent."""
         self.sent: deque[Call | Before | None] = deque()

@@ -145,7 +145,7 @@ class ClerkCore:
         link = self._links.get(number)
         if link is None:
             return
-        link.heard_at = now
+        link.heard, link.heard_at = True, now
         try:
             replies = link.parser.feed(data)
         except ProtocolError as error:
@@ -299,7 +299,9 @@ class ClerkCore:
         was_current = link is self._current
         self._discard(link, f"{format_address(*link.address)}: {reason}", closed)
         if was_current:
-            self._move_on(link.address)
+            # A connection that worked and was closed by the other side says little of the server: between the
+            # two there may be something that cuts connections. One that is gone does not take the next one.
+            self._move_on(link.address, again=closed and link.heard)
 
     def _discard(self, link: Link, reason: str, closed: bool = False) -> None:
         sent = [call for call in link.sent if isinstance(call, Call)]
@@ -311,12 +313,15 @@ class ClerkCore:
         reasons = list(dict.fromkeys(self._connect_failures.values())) or ["no answer"]
         return NoServer(f"no server answers at {format_addresses(self.ring.servers)} ({'; '.join(reasons)})")
 
-    def _move_on(self, address: Address) -> None:
-        """The current server failed us."""
+    def _move_on(self, address: Address, again: bool = False) -> None:
+        """The current connection failed us, and with it its server unless that is to be tried `again`."""
         self._retire_current()
         self.moves += 1
         self._asked_at = -inf
-        self.ring.failed(address, self._now)
+        self.ring.failed(address, self._now, again)
+        for link in self._links.values():
+            if link.to_leader:
+                self.ring.candidate = link.address  # it is on its way
 
     def _use(self, link: Link) -> None:
         self._retire_current()

@@ -36,10 +36,12 @@ class Ring:
         self._failures = 0  # in a row, without a single answer in between
         self._members: set[Address] = set()  # all that were ever named
 
-    def failed(self, address: Address, now: float) -> None:
-        """A server failed us: the next one is tried, after a pause once all have failed."""
+    def failed(self, address: Address, now: float, again: bool = False) -> None:
+        """A server failed us: the next one is tried, or the same one `again`; after a while, with a pause."""
         servers = self.servers
-        if address in servers:
+        if again and address in servers:
+            self.candidate = address
+        elif address in servers:
             self.candidate = servers[(servers.index(address) + 1) % len(servers)]
         self._failures += 1
         rounds, rest = divmod(self._failures, len(servers))
