@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import socket
 import struct
 import threading
@@ -15,6 +16,8 @@ from balsadb.resp.parser import CommandParser
 Act = Callable[["ScriptedServer", socket.socket], None]
 """What the server does with one connection. When it returns the connection is closed."""
 
+_ONE_AT_A_TIME = threading.Lock()
+
 
 class ScriptedServer:
     """Listens on a free port; the n-th connection gets the n-th act, later ones the last."""
@@ -24,7 +27,7 @@ class ScriptedServer:
         self.database = database or Database()
         """Several servers that share one are as good as a cluster."""
         self.data = self.database.data
-        self.conversation = Conversation()
+        self._of_thread = threading.local()
         self.commands: list[list[bytes]] = []
         """Every data command received, in order, without what a session adds to it."""
         self.leader: tuple[str, int] | None = None
@@ -36,6 +39,13 @@ class ScriptedServer:
         self._threads: list[threading.Thread] = []
         self._acceptor = threading.Thread(target=self._accept, daemon=True)
         self._acceptor.start()
+
+    @property
+    def conversation(self) -> Conversation:
+        """What the connection of this thread has said so far."""
+        if not hasattr(self._of_thread, "conversation"):
+            self._of_thread.conversation = Conversation()
+        return self._of_thread.conversation
 
     @property
     def server(self) -> str:
@@ -86,7 +96,8 @@ class ScriptedServer:
                     port,
                 )
         what = self.conversation.take(command)
-        return what if isinstance(what, bytes) else self.database.run(*what)
+        with _ONE_AT_A_TIME:
+            return what if isinstance(what, bytes) else self.database.run(*what)
 
     def note(self, commands: list[list[bytes]]) -> None:
         """Write down the data commands."""
@@ -157,6 +168,22 @@ def close_after_doing(server: ScriptedServer, connection: socket.socket) -> None
         if any(command[0] not in (b"CLUSTER", b"SESSION") for command in commands):
             return
         connection.sendall(b"".join(answers))
+
+
+def cut_now_and_then(seed: int, share: float) -> Act:
+    """Serve; but a share of all answers is thrown away, all or a part of it, and the connection closed."""
+    chance = random.Random(seed)
+
+    def act(server: ScriptedServer, connection: socket.socket) -> None:
+        parser = CommandParser()
+        while commands := server.read(connection, parser):
+            answers = b"".join(map(server.answer, commands))
+            if chance.random() < share:
+                connection.sendall(answers[: chance.randrange(len(answers) + 1)])
+                return
+            connection.sendall(answers)
+
+    return act
 
 
 def refuse_data(text: bytes) -> Act:
