@@ -20,7 +20,7 @@ from balsadb.errors import NoServer
 T = TypeVar("T")
 
 # One call does not pay for a look around, and a person does not want to wait where nobody listens.
-ONE_CALL = ClerkOptions(prefer_leader=False, fail_fast=True)
+ONE_CALL = ClerkOptions(prefer_leader=False, discover=False, fail_fast=True)
 
 
 def get(servers: str | None, seconds: float, key: str) -> bool:

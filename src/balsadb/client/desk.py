@@ -16,7 +16,14 @@ from balsadb.client.call import Call, ClerkOptions, Command, Kind, Random
 from balsadb.client.session import RENEWALS, Session
 from balsadb.client.verdicts import Verdict, judge
 from balsadb.client.words import command
-from balsadb.errors import ClientError, CommandError, NotApplied, OutcomeUnknown, ReplyLost, SessionExpired
+from balsadb.errors import (
+    ClientError,
+    CommandError,
+    NotApplied,
+    OutcomeUnknown,
+    ReplyLost,
+    SessionExpired,
+)
 from balsadb.kv.reply import OK, QUEUED, Refusal, Reply
 
 
@@ -189,7 +196,7 @@ class Desk:
         session.asked_at = session.asked_at or call.first_sent
         if call.error is None:
             call.error = CommandError(f"ERR the server answered {call.reply!r} to SESSION OPEN")
-        self._session_trouble = f"no session could be opened: {call.error}"
+        self._session_trouble = f"no session could be opened: {call.reason or call.error}"
         if isinstance(call.error, CommandError):
             self.session = None
             # The database does not want to; waiting is of no use to anybody.
