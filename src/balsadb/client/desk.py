@@ -166,7 +166,7 @@ class Desk:
         session.renewing = False
         if call.error is None:
             session.renewed_at = max(session.renewed_at, call.first_sent)
-        elif isinstance(call.error, SessionExpired):
+        elif isinstance(call.error, CommandError) and call.error.code == "SESSIONEXPIRED":
             self._expired(session)
         else:
             # Nobody knows; it is asked again a little later, not in a hurry.
@@ -263,6 +263,9 @@ class Desk:
     def succeed(self, call: Call, reply: Reply) -> None:
         """Take the answer to a call."""
         call.reply = reply
+        session = call.session
+        if session is not None and call.first_sent > session.renewed_at:
+            session.renewed_at = call.first_sent  # every write is a sign of life
         self._end(call)
 
     def _fail(self, call: Call, error: ClientError) -> None:
@@ -304,9 +307,7 @@ class Desk:
                 self._expired(call.session)
                 self._rehome(call)
                 return verdict
-        if verdict is Verdict.EXPIRED:
-            self._fail(call, SessionExpired(words))
-        elif verdict is Verdict.DONE:
+        if verdict is Verdict.DONE:
             self._fail(call, ReplyLost(words))
         elif verdict is Verdict.REFUSED and call.is_open and call.kind is not Kind.READ:
             # rule S3: this attempt was refused, an earlier one may have happened.

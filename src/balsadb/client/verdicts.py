@@ -55,6 +55,11 @@ _BY_BEGINNING = (
     (b"ERR EXEC without MULTI", Verdict.REFUSED),
     (b"ERR DISCARD without MULTI", Verdict.REFUSED),
     (b"ERR Protocol error", Verdict.REFUSED),
+    # By the state machine, but about the request and not about what the number stands for.
+    (b"ERR the sequence number ", Verdict.REFUSED),
+    (b"ERR sequence numbers and acknowledgements ", Verdict.REFUSED),
+    (b"ERR Command not allowed inside ONCE", Verdict.REFUSED),
+    (b"ERR a session's ", Verdict.REFUSED),
 )
 
 _SPECIAL = frozenset(beginning.split(b" ", 1)[0] for beginning, _ in _BY_BEGINNING)
