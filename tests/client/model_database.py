@@ -72,6 +72,7 @@ class Database:
         session = self.sessions.get(id)
         if session is None:
             return b"-SESSIONEXPIRED there is no such session\r\n"
+        session.heard_ms = self.now_ms
         session.floor = max(session.floor, ack)
         session.replies = {s: kept for s, kept in session.replies.items() if s >= session.floor}
         if sequence < session.floor or sequence >= session.floor + WINDOW:

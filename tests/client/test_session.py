@@ -220,6 +220,18 @@ def test_the_session_is_renewed_several_times_within_its_time_to_live():
     assert play.sends() == []
 
 
+def test_every_answered_write_renews_the_session_too():
+    play = SessionPlay()
+    play.opened()
+    play.sends()
+    play.reply(b":1\r\n")
+    play.wait(15.0)
+    play.submit()
+    play.sends()
+    play.reply(b":2\r\n")
+    assert play.core.wake_at() == pytest.approx(play.now + 60.0 / RENEWALS)
+
+
 def test_a_renewal_that_says_the_session_is_over_makes_the_next_write_open_another():
     play = SessionPlay()
     play.opened()
