@@ -5,7 +5,8 @@
     ├── ProtocolError         the peer's or client's bug: close that connection, nobody else notices
     ├── LocalFault            this machine or its disk: the node stops; the message names the remedy
     │   ├── StorageError      a file operation failed; nothing is acknowledged after it
-    │   └── DataError         data on disk can't be trusted: file, offset, remedy
+    │   ├── DataError         data on disk can't be trusted: file, offset, remedy
+    │   └── EntriesLost       the disk has lost what this node had acknowledged
     ├── UsageError            the operator's or caller's input: a sentence, exit status 2
     └── ClientError           what a Clerk raises to its caller
         ├── NotApplied        certainly did not happen; safe to do again
@@ -55,6 +56,21 @@ class DataError(LocalFault):
         self.remedy = remedy
         where = path if offset is None else f"{path} at offset {offset}"
         super().__init__(f"{where}: {problem}. {remedy}")
+
+
+class EntriesLost(LocalFault):
+    """The log lacks entries that this node had acknowledged, as a leader proves.
+
+    `index` is the last entry that the leader counts as durable here.
+    """
+
+    def __init__(self, index: int, last: int, leader: int) -> None:
+        self.index = index
+        super().__init__(
+            f"this node had acknowledged entry {index} to node {leader}, and its log ends at entry {last}: "
+            "the disk has lost data. Check the disk, then replace the node by a new one under a new id; "
+            "never start this id again on an emptied directory."
+        )
 
 
 class UsageError(BalsaError):

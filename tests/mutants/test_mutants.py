@@ -14,7 +14,7 @@ from mutants.catalogue import FOCUSES, MUTANTS
 from mutants.hunting import first_failure, hunt
 from mutants.planting import Edit, Gone, planted
 
-STOPS = ("AssertionError", "DataError", "InvariantError", "ProtocolError")
+STOPS = ("AssertionError", "DataError", "EntriesLost", "InvariantError", "ProtocolError")
 """Exceptions with which BalsaDB stops itself. Any other says that the mutant is broken, and finds nothing."""
 
 

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 from raft_cluster import FAST, Cluster
 
-from balsadb.errors import InvariantError, ProtocolError
+from balsadb.errors import EntriesLost, InvariantError, ProtocolError
 from balsadb.raft.configuration import encode_configuration
 from balsadb.raft.entry import PAYLOAD_BYTES_MAX, encode_entry
 from balsadb.raft.messages import (
@@ -17,7 +17,7 @@ from balsadb.raft.messages import (
     RoundAck,
 )
 from balsadb.raft.progress import Pace
-from balsadb.raft.types import Configuration, EntryKind
+from balsadb.raft.types import Configuration, EntryKind, HardState
 
 
 def appends_to(cluster, target):
@@ -312,14 +312,36 @@ def test_a_stale_refusal_moves_nothing_back():
     assert (progress.pace, progress.next) == (Pace.REPLICATE, 5)
 
 
-def test_a_follower_that_lost_what_it_acknowledged_is_probed_once_a_heartbeat_and_not_counted_back():
+def test_a_follower_that_lost_what_it_acknowledged_finds_out_by_the_next_heartbeat():
     cluster = led()
     cluster.propose(1)
     cluster.settle()
     cluster.crash(2)
     cluster.servers[2].disk.entries.pop()  # a disk that lied about its syncs
     cluster.start(2)
+    with pytest.raises(EntriesLost, match="had acknowledged entry 2 to node 1, and its log ends at entry 1"):
+        cluster.tick(4 * FAST.heartbeat_ticks, only=[1])
+    assert cluster.node(1).core.state.progress[2].match == 2, "what was committed by it is not counted back"
+
+
+def test_a_follower_that_lost_its_log_and_its_term_finds_out_by_the_next_heartbeat():
+    cluster = led()
+    cluster.propose(1)
+    cluster.settle()
+    cluster.crash(2)
+    cluster.servers[2].disk.entries.clear()
+    cluster.servers[2].disk.hard_state = HardState()
+    cluster.start(2)
+    with pytest.raises(EntriesLost):
+        cluster.tick(4 * FAST.heartbeat_ticks, only=[1])
+
+
+def test_a_refusal_of_what_was_acknowledged_is_answered_with_no_probe():
+    cluster = led()
+    cluster.propose(1)
+    cluster.settle()
     cluster.sent.clear()
-    cluster.tick(4 * FAST.heartbeat_ticks, only=[1])
-    assert len(appends_to(cluster, 2)) == 4, "one for each heartbeat"
-    assert cluster.node(1).core.state.progress[2].match == 2
+    for _ in range(5):
+        cluster.deliver(AppendResponse(2, 1, 1, 0, True, 1, 0, 0))
+        cluster.settle()
+    assert appends_to(cluster, 2) == [], "answering each refusal with a probe would never end"

@@ -42,6 +42,7 @@ class Wal:
     """Has nothing to do."""
 
     prepare_due = False
+    end_due = False
 
 
 @pytest.mark.parametrize("new_loop", LOOPS)

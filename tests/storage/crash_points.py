@@ -16,6 +16,7 @@ WHAT_MUST_HOLD = {
     "start: write zeros behind the newest batch": "a torn batch is gone, all others are there",
     "start: sync the log": "what was found is still found",
     "start: remove spare.tmp": "the left-over is removed by the next start",
+    "start: remove END.tmp": "the left-over is removed by the next start",
     "start: remove segment.tmp": "the left-over is removed by the next start",
     "start: sync the log's directory": "every segment that a batch was acknowledged in has its name",
     "first segment: create segment.tmp": "the next start makes it",
@@ -55,6 +56,13 @@ WHAT_MUST_HOLD = {
     "install: sync the log's beginning": "the state decides: the log continues it or is dropped",
     "start after an install: write the log's beginning": "the next start drops the log",
     "start after an install: sync the log's beginning": "the next start drops the log",
+    "first note of the end: create END.tmp": "no log yet",
+    "first note of the end: write": "no log yet",
+    "first note of the end: sync": "no log yet",
+    "first note of the end: rename": "no log yet",
+    "first note of the end: sync the log's directory": "no log yet",
+    "note of the end: write": "the log is as it was; its end was noted here or earlier",
+    "note of the end: sync": "the log is as it was; its end was noted here or earlier",
     "first META: create META.tmp": "no identity yet, and nothing was promised under one",
     "first META: write": "no identity yet, and nothing was promised under one",
     "first META: sync": "no identity yet, and nothing was promised under one",
@@ -107,6 +115,8 @@ def _activity(what: str, path: str, code: dict[str, dict[str, Any]]) -> str:
         return "first META" if code["DataDirectory.update_meta"]["meta"].boot == 1 else "META"
     if "StateDirectory.switch" in code:
         return "first pointer" if "StateDirectory.current" in code else "pointer"
+    if "EndFile.note" in code:
+        return "first note of the end" if "EndFile._make" in code else "note of the end"
     if "Wal._make_first" in code:
         return "first segment"
     if "SegmentMaker.prepare" in code:
@@ -138,6 +148,8 @@ def _step(what: str, file: str, code: dict[str, dict[str, Any]]) -> str:
         return "sync the log's directory"
     if "DataDirectory.update_meta" in code or "StateDirectory.switch" in code:
         return "sync the directory" if what == "sync" and ".tmp" not in file else what
+    if "EndFile.note" in code:
+        return what
     if "SegmentMaker._fill" in code:
         return f"{what} zeros"
     if "SegmentMaker.make" in code:

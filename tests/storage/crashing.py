@@ -131,6 +131,8 @@ def main(path, point, way):
         bring((), HardState(1 + last // 10, 1, last))
         if last > 60:
             wal.prepare()
+        if last % 4 == 0:
+            wal.note_end()
         if last % 30 == 0:
             cut = LOG.apply(machine, last).freeze()
             while machine.store.count(cut):

@@ -31,11 +31,13 @@ KINDS = ("flip", "truncate", "zero", "old copy", "delete", "delete directory")
 WEIGHTS = (35, 15, 20, 10, 12, 8)
 
 
-def damage(rng: random.Random, directory: Path, old: Path | None = None) -> Damage:
-    """Damage one file or directory under `directory`; `old` is a copy of it from earlier, if there is one."""
+def damage(rng: random.Random, directory: Path, old: Path | None = None, kind: str | None = None) -> Damage:
+    """Damage one file or directory under `directory`, in any way or in that of `kind`.
+
+    `old` is a copy of the directory from earlier, if there is one.
+    """
     while True:
-        kind = rng.choices(KINDS, WEIGHTS)[0]
-        done = _damage(rng, kind, directory, old)
+        done = _damage(rng, kind or rng.choices(KINDS, WEIGHTS)[0], directory, old)
         if done is not None:
             return done
 
@@ -49,7 +51,8 @@ def _damage(rng: random.Random, kind: str, directory: Path, old: Path | None) ->
     name = str(victim.relative_to(directory))
     if kind == "old copy":
         copy = None if old is None else old / name
-        if copy is None or name.startswith("group-0/wal") or not copy.is_file():
+        in_log = name.startswith("group-0/wal") and not name.endswith("END")
+        if copy is None or in_log or not copy.is_file():
             return None
         content = copy.read_bytes()
         if content == victim.read_bytes():

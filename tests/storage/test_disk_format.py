@@ -46,6 +46,16 @@ def test_a_compaction_mark():
     assert Codec(STORE).compaction(CompactionMark(9, 3), keep=True) == sealed(body)
 
 
+def test_the_note_of_the_end():
+    log = Log()
+    log.write(entry(1))
+    log.wal.note_end(lost=9)
+    data = bytes(log.memory.content("/data/wal/END"))
+    body = b"BALSAEND" + struct.pack("<I16sQQQQ", 1, STORE, 3, 1, 1, 9)
+    assert data[512:] == (body + struct.pack("<I", value(body))).ljust(512, b"\0")
+    assert (len(data), struct.unpack_from("<Q", data, 28)) == (1024, (2,))
+
+
 def test_meta():
     files = MemoryFiles()
     DataDirectory.open("/d", files, 3, "3=h:1", new_store_id=lambda: STORE)

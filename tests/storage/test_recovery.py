@@ -91,7 +91,7 @@ def test_an_empty_directory_becomes_an_empty_log_and_stays_one():
 def test_a_segment_without_a_batch_is_normal_and_is_used():
     log = Log(MemoryFiles())
     log.write(*entries(1, 40, size=150))
-    before = len(log.memory.list(WAL))
+    before = len(log.segments)
     # Stop after the rename of the next segment, before anything is written to it.
     log.memory.fail = lambda operation: (
         operation.startswith("write") and any("0000000002" in path for path in log.memory.names)
@@ -99,19 +99,19 @@ def test_a_segment_without_a_batch_is_normal_and_is_used():
     write = log.plan(*entries(41, 80, size=150))
     with pytest.raises(Exception, match="could not write"):
         log.wal.execute(write)
-    assert len(log.memory.list(WAL)) == before + 1
+    assert len(log.segments) == before + 1
     log.memory.fail = lambda operation: False
     again = Log(log.memory.copy())
     assert again.recovered.last_index == 40
     again.write(*entries(41, 42))
     assert recover(again.memory)[0].last_index == 42
-    assert len(again.memory.list(WAL)) == before + 1
+    assert len(again.segments) == before + 1
 
 
 def test_a_segment_without_a_batch_stays_behind_when_the_next_batch_is_too_large_for_it():
     log = Log()
     log.write(*entries(1, 3, size=9000))
-    assert len(log.memory.list(WAL)) == 2
+    assert len(log.segments) == 2
     assert recover(log.memory)[0].last_index == 3
 
 
@@ -124,7 +124,7 @@ def two_segments():
     log.write(*entries(1, 4, size=300))
     log.write(*entries(5, 8, size=300), state=STATE)
     log.write(*entries(9, 30, size=300))
-    assert len(log.memory.list(WAL)) == 2
+    assert len(log.segments) == 2
     return log
 
 
@@ -369,7 +369,7 @@ def test_left_over_temporary_files_are_removed(log):
     log.memory.put(f"{WAL}/spare.tmp", b"x")
     log.memory.put(f"{WAL}/segment.tmp", b"x")
     assert recovered_indexes(log) == 8
-    assert all(name.endswith(".wal") for name in log.memory.list(WAL))
+    assert not any(name.endswith(".tmp") for name in log.memory.list(WAL))
 
 
 def test_a_gap_between_entries_is_damage(log):
@@ -512,7 +512,7 @@ def test_an_overwritten_suffix_is_forgotten_in_every_respect():
     log.write(entry(1), entry(2, kind=EntryKind.MEMBERSHIP), state=STATE)
     log.write(*entries(3, 30, term=1, size=300))
     log.write(entry(31, kind=EntryKind.MEMBERSHIP), *entries(32, 60, term=2, size=300))
-    assert len(log.memory.list(WAL)) > 2
+    assert len(log.segments) > 2
     log.write(entry(3, term=4, size=20), state=HardState(4, 0, 1))
     recovered, found = recover(log.memory)
     assert found == log.entries

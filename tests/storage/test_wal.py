@@ -93,7 +93,7 @@ def test_a_batch_of_more_records_than_one_system_call_takes(tmp_path):
 def test_a_full_segment_is_followed_by_one_that_repeats_what_is_in_force(log):
     log.write(entry(1), state=HardState(3, 2, 1))
     log.write(*entries(2, 30, term=3, size=300))
-    assert len(log.memory.list(WAL)) == 2
+    assert len(log.segments) == 2
     # Rule W2: with the older segment gone the vote is still known, from the newer one's header.
     path = log.segment()
     from balsadb.storage.records import decode_segment_header
@@ -111,7 +111,7 @@ def test_a_batch_larger_than_a_segment_gets_one_of_its_own_size(log):
     assert log.read_all() == log.entries
     recovered, found = recover(log.memory)
     assert (recovered.last_index, found) == (3, log.entries)
-    sizes = [len(log.memory.content(path)) for path in log.memory.under(WAL)]
+    sizes = [len(log.memory.content(path)) for path in log.segments]
     assert sizes[0] == 8192
     assert 50_000 < sizes[1] < 52_000
     assert sizes[2] == 8192
@@ -124,6 +124,7 @@ def test_every_segment_is_filled_and_synced_before_it_gets_its_name(log):
         *("create", "write", "sync"),  # zeros
         *("write", "sync"),  # header
         *("rename", "sync-directory"),
+        *("write", "sync"),  # the end of the log is noted
         *("write", "sync"),  # batch
     ]
 
@@ -140,6 +141,7 @@ def test_a_prepared_segment_is_used_and_saves_the_filling(log):
     assert log.memory.list(WAL) == [
         "0000000001-00000000000000000001.wal",
         "0000000002-00000000000000000021.wal",
+        "END",
         "spare.tmp",
     ]
     assert log.reopen().last_index == 40
@@ -164,7 +166,7 @@ def test_segments_grow_to_their_full_size():
     log = Log(options=WalOptions(segment_bytes=4 << 20))
     for n in range(1, 18):
         log.write(entry(n, size=500_000))
-    sizes = [len(log.memory.content(path)) for path in log.memory.under(WAL)]
+    sizes = [len(log.memory.content(path)) for path in log.segments]
     assert sizes == [1 << 20, 4 << 20, 4 << 20]
 
 
@@ -175,7 +177,7 @@ def test_an_overwritten_suffix_is_gone_across_segments(log):
     log.write(*entries(1, 20, size=300))
     log.write(*entries(21, 40, size=300))
     log.write(*entries(41, 60, size=300))
-    assert len(log.memory.list(WAL)) == 3
+    assert len(log.segments) == 3
     log.write(*entries(15, 16, term=2, size=300))
     assert log.read_all() == log.entries
     assert log.wal.read(17, 17, 1000) == []

@@ -27,7 +27,7 @@ def long_log():
     made = Log()
     for first in range(1, 120, 10):
         made.write(*entries(first, first + 9, size=250))
-    assert len(made.memory.list(WAL)) > 4
+    assert len(made.segments) > 4
     return made
 
 
@@ -212,7 +212,7 @@ def test_an_endless_log_that_is_compacted_stays_small(log):
         log.write(start=LogStart(log.wal.first_within(10_000) - 1, 1, True))
         if log.wal.collect_due:
             log.wal.collect()
-        assert sum(len(log.memory.content(path)) for path in log.memory.under(WAL)) <= 8 * 8192
+        assert sum(len(log.memory.content(path)) for path in log.segments) <= 8 * 8192
     assert log.wal.bytes <= 3 * 8192
 
 

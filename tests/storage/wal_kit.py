@@ -69,7 +69,12 @@ class Log:
 
     def segment(self, number: int = -1) -> str:
         """Path of a segment; the newest one when no number is given."""
-        return [path for path in self.memory.under(self.directory) if path.endswith(".wal")][number]
+        return self.segments[number]
+
+    @property
+    def segments(self) -> list[str]:
+        """Paths of all segments, oldest first."""
+        return [path for path in self.memory.under(self.directory) if path.endswith(".wal")]
 
 
 def read_all(wal: Wal, first: int, last: int, bytes_max: int = 4096) -> list[Entry]:

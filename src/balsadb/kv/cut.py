@@ -20,12 +20,18 @@ from typing import Final, Protocol
 import msgspec
 
 from balsadb.errors import LocalFault
+from balsadb.kv.sessions import Session
 from balsadb.kv.store import Record
 
-STATE_VERSION: Final = 1
+STATE_VERSION: Final = 2
 """Version of everything in a cut. Another one stops the node with a sentence."""
-SLICE_KEYS: Final = 1_024
+RECORDS_VERSION: Final = 1
+"""Version of the records alone, which is all that a backup takes of a state."""
+SLICE_KEYS: Final = 512
 """Keys that one slice of the work handles: well below a millisecond."""
+
+SLICE_SESSIONS: Final = 128
+"""The same for sessions, each of which may have a window full of replies."""
 
 _REVISION: Final = struct.Struct("<QI")
 
@@ -50,6 +56,8 @@ class Bookkeeping(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """(index, hex digest) of the digests that can still be asked for, ascending (rule S8)."""
     keys: int = 0
     """Number of keys."""
+    term_time_ms: int = 0
+    """Log time of the first entry of `term`: sessions live at least one ttl from then on (rule S6)."""
 
 
 _DECODER: Final = msgspec.msgpack.Decoder(Bookkeeping)
@@ -96,6 +104,12 @@ class Batch(Protocol):
     def remove(self, key: bytes) -> None:
         """Take a key away, present or not."""
 
+    def put_session(self, id: bytes, data: bytes) -> None:
+        """Set a session."""
+
+    def remove_session(self, id: bytes) -> None:
+        """Take a session away, present or not."""
+
     def bookkeeping(self, data: bytes) -> None:
         """Replace the bookkeeping."""
 
@@ -115,11 +129,14 @@ class Base(Protocol):
     def sorted_items(self) -> Iterator[tuple[bytes, Record]]:
         """Yield all records in the order of their keys' bytes."""
 
+    def sessions(self) -> Iterator[tuple[bytes, bytes]]:
+        """Yield all sessions, encoded, by their ids."""
+
 
 class Cut:
     """Everything that changed since the cut before, frozen."""
 
-    __slots__ = ("blind", "bookkeeping", "changes", "release", "size")
+    __slots__ = ("blind", "bookkeeping", "changes", "release", "sessions", "size")
 
     def __init__(
         self, bookkeeping: Bookkeeping, changes: dict[bytes, Record | None], blind: set[bytes], size: int
@@ -132,6 +149,8 @@ class Cut:
         """Keys that were set and counted as new without a look whether they were there."""
         self.size = size
         """Bytes of keys and values that were written; an overwritten value counts, too."""
+        self.sessions: dict[bytes, Session | None] = {}
+        """The sessions that changed; None for one that ended. Never changed any more either."""
         self.release = False
         """True when the log waits to be shortened: make this cut durable at once."""
 
@@ -164,3 +183,12 @@ class Cut:
                 else:
                     batch.put(key, encode_record(record))
         batch.bookkeeping(encode_bookkeeping(self.bookkeeping))
+        ids = sorted(self.sessions)
+        for start in range(0, len(ids), SLICE_SESSIONS):
+            yield
+            for id in ids[start : start + SLICE_SESSIONS]:
+                session = self.sessions[id]
+                if session is None:
+                    batch.remove_session(id)
+                else:
+                    batch.put_session(id, session.encode())

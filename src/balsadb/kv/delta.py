@@ -22,7 +22,7 @@ from balsadb.errors import InvariantError
 from balsadb.kv.cut import SLICE_KEYS, Base, Bookkeeping, Cut
 from balsadb.kv.store import Record
 
-READ_GENERATION_BYTES: Final = 1 << 17
+READ_GENERATION_BYTES: Final = 1 << 16
 """Records that were read from the base are forgotten in groups of about this size, below `SLICE_KEYS`."""
 RECORD_MEMORY_BYTES: Final = 200
 """What a record in memory takes besides the bytes of key and value."""

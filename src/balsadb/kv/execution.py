@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, TypeAlias
 
-from balsadb.kv.batch import EXEC
+from balsadb.kv.batch import EXEC, ONCE_EXEC
 from balsadb.kv.command import Command, Handler, Kind
 from balsadb.kv.commands.numbers import integer
+from balsadb.kv.commands.sessions import Attempt
 from balsadb.kv.keyspace import Keyspace
 from balsadb.kv.limits import CHANGE_BYTES_MAX, REPLY_BYTES_MAX
 from balsadb.kv.refusals import (
@@ -48,10 +49,17 @@ def _runners(*kinds: Kind) -> dict[bytes, _Runner]:
     return found
 
 
+def _flags(name: bytes) -> tuple[bytes, ...]:
+    command = lookup(name)
+    return () if command is None else command.flags
+
+
 LOGGED: Final = _runners(Kind.READ, Kind.WRITE)
 """What may run from the log."""
 READS: Final = _runners(Kind.READ)
 """What may run between entries."""
+_INSIDE: Final = {name: runner for name, runner in LOGGED.items() if b"no_multi" not in _flags(name)}
+"""What may run in a transaction and in a ONCE."""
 
 
 def run_batch(
@@ -86,9 +94,9 @@ def _run(
             if reply is OVER_BUDGET:
                 # What follows must not overtake a refused command, so it is refused too (rule S5).
                 space.spent = _EXHAUSTED
-        elif argv and argv[0] == EXEC:
+        elif argv and argv[0] in _HEADERS:
             count = _count(argv, len(commands) - position - 1)
-            reply = _run_transaction(space, commands, position, count)
+            reply = _HEADERS[argv[0]][1](space, commands, position, count)
             position += len(commands) if count is None else count
         elif space.spent > CHANGE_BYTES_MAX:
             reply = OVER_BUDGET
@@ -126,7 +134,7 @@ def _fitting(argv: list[bytes]) -> Command | Refusal:
 
 def _count(header: list[bytes], available: int) -> int | None:
     """Return how many commands a transaction's header announces, or None for nonsense."""
-    count = integer(header[1]) if len(header) == 2 else None
+    count = integer(header[-1]) if len(header) == _HEADERS[header[0]][0] else None
     return count if count is not None and 0 <= count <= available else None
 
 
@@ -143,12 +151,12 @@ def _run_transaction(
     if space.spent > CHANGE_BYTES_MAX:
         return OVER_BUDGET
     changes = OverlayStore(space.records)
-    inner = Keyspace(changes, space.digests)
+    inner = Keyspace(changes, space.digests, space.sessions)
     inner.index = space.index
     replies: list[Reply] = []
     size = 0
     for inner.position in range(position + 1, position + 1 + count):
-        reply = _run_inside(inner, commands[inner.position])
+        reply = run_inside(inner, commands[inner.position], NOT_IN_TRANSACTION)
         if reply is OVER_BUDGET:
             space.spent = _EXHAUSTED  # the work was done, though in vain
             return TRANSACTION_TOO_LARGE
@@ -164,14 +172,37 @@ def _run_transaction(
     return replies
 
 
-def _run_inside(space: Keyspace, argv: list[bytes]) -> Reply:
-    """Run one command of a transaction."""
+def _run_transaction_once(
+    space: Keyspace, commands: Sequence[list[bytes]], position: int, count: int | None
+) -> Reply:
+    """Run the transaction whose header is at `position` exactly once in its session (rule S2)."""
+    if count is None:
+        return BAD_TRANSACTION
+    if space.spent > CHANGE_BYTES_MAX:
+        return OVER_BUDGET
+    space.position = position
+    attempt = Attempt()
+    reply = attempt.begin(space, commands[position], commands[position + 1 : position + 1 + count])
+    if not attempt.admitted:
+        return reply
+    return attempt.end(space, _run_transaction(space, commands, position, count))
+
+
+_HEADERS: Final = {EXEC: (2, _run_transaction), ONCE_EXEC: (5, _run_transaction_once)}
+"""How many words the header of a transaction has, and how it runs."""
+
+
+def run_inside(space: Keyspace, argv: list[bytes], refusal: Refusal) -> Reply:
+    """Run one command of a transaction or of a ONCE, or refuse what must not stand there."""
+    runner = _INSIDE.get(argv[0]) if argv else None
+    if runner is not None and runner[1] <= len(argv) <= runner[2]:
+        return runner[0](space, argv)
     command = _fitting(argv)
     if isinstance(command, Refusal):
         return command
     # What one node alone knows must not get into the log (rule S4), and nothing nests.
     if command.handler is None or b"no_multi" in command.flags:
-        return NOT_IN_TRANSACTION
+        return refusal
     return command.handler(space, argv)
 
 

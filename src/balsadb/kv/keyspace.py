@@ -11,22 +11,28 @@ from collections.abc import Callable, Mapping, Sequence
 from balsadb.kv.digests import Digests
 from balsadb.kv.limits import CHANGE_BYTES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX
 from balsadb.kv.refusals import KEY_TOO_LONG, OVER_BUDGET, VALUE_TOO_LONG
-from balsadb.kv.reply import Refusal
+from balsadb.kv.reply import Refusal, Reply
+from balsadb.kv.sessions import Sessions
 from balsadb.kv.store import Record, Records
 
 
 class Keyspace:
     """The keys while an entry is applied, or between entries for reads."""
 
-    __slots__ = ("_put", "digests", "get", "index", "position", "records", "spent")
+    __slots__ = ("_put", "digests", "get", "index", "inside", "position", "records", "sessions", "spent")
 
-    def __init__(self, records: Records, digests: Digests) -> None:
+    inside: Callable[[Keyspace, list[bytes], Refusal], Reply]
+    """Runs a command within another one, or answers the refusal when it must not stand there. Given from
+    outside, because whoever runs commands knows the table of all of them."""
+
+    def __init__(self, records: Records, digests: Digests, sessions: Sessions) -> None:
         self.records = records
         """Where the keys are; commands go through the methods here."""
         self._put = records.put
         self.get: Callable[[bytes], Record | None] = records.get
         """Returns the record of a key, or None."""
         self.digests = digests
+        self.sessions = sessions
         self.index = 0
         """Log index of the entry under way."""
         self.position = 0

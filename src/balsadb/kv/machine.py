@@ -7,20 +7,23 @@ no order of an unordered set (rule S4). Two machines that applied the same entri
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Final
 
 import msgspec
 
 from balsadb.errors import InvariantError
+from balsadb.kv import expiry
 from balsadb.kv.batch import Batch, decode_batch
 from balsadb.kv.cut import STATE_VERSION, Base, Bookkeeping, Cut
 from balsadb.kv.delta import DeltaStore
 from balsadb.kv.digests import Digests, hash_state
-from balsadb.kv.execution import READS, run_batch, run_read, run_read_transaction
+from balsadb.kv.execution import READS, run_batch, run_inside, run_read, run_read_transaction
 from balsadb.kv.keyspace import Keyspace
 from balsadb.kv.memory import MemoryBase
 from balsadb.kv.places import cold_keys
 from balsadb.kv.reply import Reply
+from balsadb.kv.sessions import Sessions
 
 CACHE_BYTES_MAX: Final = 64 * 1024 * 1024
 """Memory for records that are also on disk. A node's own matter: no reply depends on it."""
@@ -82,8 +85,12 @@ class StateMachine:
         """Malformed payloads met. Not part of the state: it counts what this process saw."""
         self.store = DeltaStore(MemoryBase() if base is None else base, 0, cache_bytes_max)
         """The keys."""
+        self.sessions = Sessions()
+        self._expiring: tuple[expiry.Expiring, ...] = (self.sessions,)
+        """The parts of the state that have deadlines, in the order in which they remove what is due."""
         self._digests = Digests()
-        self._space = Keyspace(self.store, self._digests)
+        self._space = Keyspace(self.store, self._digests, self.sessions)
+        self._space.inside = run_inside
         if bookkeeping is not None and base is not None:
             self.restore(base, bookkeeping)
 
@@ -97,10 +104,11 @@ class StateMachine:
         self.configuration = bookkeeping.configuration
         self.origins = {node: Origin(boot, last) for node, boot, last in bookkeeping.origins}
         self._digests.kept = dict(bookkeeping.digests)
+        self.sessions.restore(base.sessions(), bookkeeping.log_time_ms, bookkeeping.term_time_ms)
 
     def freeze(self) -> Cut:
         """Take what changed since the newest cut, and all the rest of the state, into a cut (rule C2)."""
-        return self.store.freeze(
+        cut = self.store.freeze(
             Bookkeeping(
                 version=STATE_VERSION,
                 index=self.applied_index,
@@ -110,8 +118,21 @@ class StateMachine:
                 configuration=self.configuration,
                 origins=tuple(sorted((node, row.boot, row.last) for node, row in self.origins.items())),
                 digests=tuple(self._digests.kept.items()),
+                term_time_ms=self.sessions.term_ms,
             )
         )
+        cut.sessions = self.sessions.freeze()
+        return cut
+
+    @property
+    def changed_keys(self) -> int:
+        """Keys and sessions that changed since the newest cut."""
+        return self.store.changed_keys + self.sessions.changed
+
+    @property
+    def changed_bytes(self) -> int:
+        """Bytes of keys, values and sessions written since the newest cut."""
+        return self.store.changed_bytes + self.sessions.changed_bytes
 
     def __len__(self) -> int:
         """Return the number of keys."""
@@ -161,6 +182,11 @@ class StateMachine:
         commands = batch.commands if batch is not None else []
         return cold_keys(self.store, [*commands, *(argv for _, argv in reads)])
 
+    @property
+    def next_deadline_ms(self) -> int | None:
+        """When the next thing is due by log time, or a moment before that; None for never (rule S6)."""
+        return expiry.next_deadline_ms(self._expiring)
+
     def apply_empty(self, index: int, term: int, time_ms: int) -> None:
         """Apply a NOOP or CLOCK entry."""
         self._advance(index, term, time_ms)
@@ -188,9 +214,12 @@ class StateMachine:
                 f"{self.applied_term}"
             )
         self.applied_index = index
-        self.applied_term = term
         if time_ms > self.log_time_ms:
             self.log_time_ms = time_ms
+        self.sessions.clock(self.log_time_ms, term > self.applied_term)
+        self.applied_term = term
+        # The one place where time removes anything: before the entry's own commands, whatever its kind.
+        expiry.expire(self._expiring, index, self.log_time_ms)
 
     def _admit(self, batch: Batch) -> bool:
         """Note a batch and tell whether to run it: in its origin's order, each once (rule P2)."""
@@ -228,5 +257,7 @@ class StateMachine:
             sorted((node, origin.boot, origin.last) for node, origin in self.origins.items()),
             list(self._digests.kept.items()),
             len(self.store),
+            self.sessions.term_ms,
+            len(self.sessions),
         )
-        return hash_state(header, self.store.sorted_items())
+        return hash_state(header, chain(self.store.sorted_items(), self.sessions.sorted_items()))

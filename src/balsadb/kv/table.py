@@ -8,7 +8,17 @@ from __future__ import annotations
 from typing import Final
 
 from balsadb.kv.command import Command, Handler, Kind, Subcommand
-from balsadb.kv.commands import cluster, connection, counters, keys, raft, server, strings, transactions
+from balsadb.kv.commands import (
+    cluster,
+    connection,
+    counters,
+    keys,
+    raft,
+    server,
+    sessions,
+    strings,
+    transactions,
+)
 from balsadb.kv.limits import NAME_BYTES_MAX
 from balsadb.kv.refusals import unknown_command, wrong_arity
 
@@ -25,7 +35,7 @@ __all__ = [
 
 COMMANDS: Final[dict[bytes, Command]] = {
     command.name: command
-    for family in (strings, counters, keys, connection, server, cluster, raft, transactions)
+    for family in (strings, counters, keys, connection, server, cluster, raft, transactions, sessions)
     for command in family.COMMANDS
 }
 """Every command by its name in upper case."""

@@ -108,8 +108,15 @@ class Core:
 
         A voter that is not eligible may have forgotten a vote for a newer leader. Its acknowledgement
         could complete an old leader's majority, so it sends none (rule W5); a learner's completes nothing.
+        Behind an installed state nothing is acknowledged before the log on disk begins there: a log that
+        begins at 1 would take a state that is lost afterwards for one that never was.
         """
-        return self.disk.term == self.term and (self.eligible or not self.configurations.may_vote(self.id))
+        disk = self.disk
+        return (
+            disk.term == self.term
+            and not disk.restarting
+            and (self.eligible or not self.configurations.may_vote(self.id))
+        )
 
     def hold(self, message: Message) -> None:
         """Send a message as soon as everything that is true now is on this node's disk."""

@@ -28,6 +28,7 @@ class Durability:
         "_number",
         "_start",
         "inflight",
+        "restarting",
         "term",
         "vote",
     )
@@ -49,6 +50,8 @@ class Durability:
         self._inflight_held: list[Message] = []
         self._start: LogStart | None = None
         """A new start of the log that no write has taken yet."""
+        self.restarting = False
+        """The log is to begin behind an installed state, and on disk it does not yet."""
 
     def start_at(self, start: LogStart) -> None:
         """Let the log begin anew with the next write."""
@@ -56,6 +59,7 @@ class Durability:
             raise InvariantError(f"{start} is wished for before {self._start} is on disk")
         self._start = start
         if not start.keep:
+            self.restarting = True
             self.truncated()
 
     def has_write(self, term: Term, vote: NodeId) -> bool:
@@ -124,6 +128,8 @@ class Durability:
         if number != self.inflight:
             raise InvariantError(f"write {number} reported done while write {self.inflight} is in flight")
         self.inflight = 0
+        # A write that was under way when the new start was wished for has not taken it.
+        self.restarting = self.restarting and self._start is not None
         log = self._log
         # rule W1: `_inflight_last` shrank with every truncation since, so what was overwritten while the
         # write ran is not taken for durable, even if the same index and term came back after it.

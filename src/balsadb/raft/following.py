@@ -8,7 +8,7 @@ remove anything that does not conflict (scenario 8).
 
 from __future__ import annotations
 
-from balsadb.errors import InvariantError, ProtocolError
+from balsadb.errors import EntriesLost, InvariantError, ProtocolError
 from balsadb.raft import reads
 from balsadb.raft.configuration import decode_configuration
 from balsadb.raft.core import Core
@@ -127,7 +127,13 @@ def _reject(core: Core, follower: Follower, message: Append) -> None:
 
 
 def handle_heartbeat(core: Core, message: Heartbeat) -> None:
-    """Note that the leader lives, and owe it a round acknowledgement."""
+    """Note that the leader lives, and owe it a round acknowledgement.
+
+    Raises EntriesLost when this node had acknowledged to the leader what it has not got (rule W5). An old or
+    doubled heartbeat proves it, too: what was acknowledged in a term stays until the term ends.
+    """
+    if message.match > core.log.last_index:
+        raise EntriesLost(message.match, core.log.last_index, message.source)
     follower = follow(core, message.source)
     _see_round(follower, message.round)
     follower.round_due = True

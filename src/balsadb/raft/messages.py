@@ -93,6 +93,8 @@ class Heartbeat(_Base, frozen=True, tag=5):
     """Newest read round when the message was made (rule R2)."""
     sent: Number = 0
     """Last index that was sent to this follower before this message, lost or not."""
+    match: Number = 0
+    """What the leader counts as durable on this follower: a log that ends below has lost entries (W5)."""
 
 
 class RoundAck(_Base, frozen=True, tag=6):

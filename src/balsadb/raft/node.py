@@ -127,6 +127,13 @@ class Node:
         return {peer.id: peer.match for peer in state.peers} if isinstance(state, Leader) else {}
 
     @property
+    def stamp_ms(self) -> Millis:
+        """As leader, the log time that an entry appended now would carry; else that of the last entry."""
+        core = self._core
+        state = core.state
+        return replication.stamp_now(core, state) if isinstance(state, Leader) else core.log.last_time_ms
+
+    @property
     def configuration(self) -> Configuration:
         """The configuration in force: the newest in the log, committed or not."""
         return self._core.configuration

@@ -29,16 +29,19 @@ from balsadb.raft.quorum import agreed_number, is_quorum
 from balsadb.raft.ready import Fetch
 from balsadb.raft.roles import Leader
 from balsadb.raft.transitions import become_follower
-from balsadb.raft.types import NOBODY, Configuration, EntryKind, Index, NodeId
+from balsadb.raft.types import NOBODY, Configuration, EntryKind, Index, Millis, NodeId
 
 # -------------------------------------------------------------------- proposals
 
 
+def stamp_now(core: Core, leader: Leader) -> Millis:
+    """Return the log time of an entry that is appended now (rule S6)."""
+    return stamp(core.log.last_time_ms, core.wall_ms, leader.clock_offset)
+
+
 def append_own(core: Core, leader: Leader, kind: EntryKind, payload: bytes) -> Entry:
     """Append an entry of this term to the leader's own log."""
-    log = core.log
-    time_ms = stamp(log.last_time_ms, core.wall_ms, leader.clock_offset)
-    entry = encode_entry(core.term, log.last_index + 1, time_ms, kind, payload)
+    entry = encode_entry(core.term, core.log.last_index + 1, stamp_now(core, leader), kind, payload)
     core.append(entry)
     leader.dirty = True
     return entry
@@ -122,7 +125,7 @@ def refresh_clock(core: Core, leader: Leader) -> None:
 
 def _send_heartbeat(core: Core, leader: Leader, peer: Progress) -> None:
     commit = core.log.commit_index
-    core.outbox.append(Heartbeat(core.id, peer.id, core.term, commit, leader.round, peer.sent))
+    core.outbox.append(Heartbeat(core.id, peer.id, core.term, commit, leader.round, peer.sent, peer.match))
     peer.round_sent = leader.round
     peer.commit_sent = commit
 
@@ -253,7 +256,7 @@ def _handle_rejection(core: Core, leader: Leader, peer: Progress, message: Appen
     refused = message.prev_index
     if refused <= peer.match:
         # An old message: it is known by now that the logs agree there. Or the follower's disk lost what it
-        # had acknowledged; then no probe helps, and answering each refusal with one would never end.
+        # had acknowledged; then no probe helps, and the next heartbeat makes the follower find out.
         return
     if peer.pace is Pace.SNAPSHOT or (peer.pace is Pace.PROBE and refused != peer.next - 1):
         return  # answers an earlier probe

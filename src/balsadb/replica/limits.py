@@ -28,11 +28,11 @@ class ReplicaOptions(msgspec.Struct, frozen=True):
     """Bytes of requests held by this node. Past it requests are refused with -TRYAGAIN."""
     apply_bytes_max: int = 4 * 1024 * 1024
     """Bytes that the entries applied in one turn may write; one entry is always applied."""
-    cut_keys_max: int = 16_384
+    cut_keys_max: int = 4_096
     """Keys that may change before a cut takes them (rule C1)."""
-    cut_bytes_max: int = 8 * 1024 * 1024
+    cut_bytes_max: int = 4 * 1024 * 1024
     """Bytes that may be written before a cut takes them."""
-    cuts_max: int = 4
+    cuts_max: int = 8
     """Cuts that are not yet written. With so many the node applies nothing more: the disk is behind."""
     release_bytes: int = 32 * 1024 * 1024
     """A cut is made durable, so that the log before it may go, after so many bytes of log."""

@@ -345,6 +345,7 @@ class Replica:
         for request in list(self._reads.tick(now_ms)):
             self._refuse(request, NOT_CONFIRMED if node.leader else NO_LEADER)
         self._bind_members()
+        self._move_clock()
         if self._disk.slow(now_ms) and node.role is Role.LEADER:
             self._leave_slow_disk()
 
@@ -382,6 +383,19 @@ class Replica:
         bound = bind_members(self.configuration, self.identities, self._fresh_cluster_id)
         if bound is not None:
             node.propose_entry(EntryKind.MEMBERSHIP, encode_configuration(bound))
+
+    def _move_clock(self) -> None:
+        """As leader, append a CLOCK entry when something is due and no entry comes that would remove it.
+
+        An entry in flight carries log time, too, and what is in flight may be a CLOCK entry: so there is
+        never more than one, and with a standstill of the quorum no further one (rule S6).
+        """
+        node, machine = self.node, self.machine
+        if node.role is not Role.LEADER or node.last_index != machine.applied_index:
+            return
+        deadline = machine.next_deadline_ms
+        if deadline is not None and node.stamp_ms >= deadline:
+            node.propose_entry(EntryKind.CLOCK, b"")
 
     # ----------------------------------------------------------------- the turn
 
@@ -535,11 +549,11 @@ class Replica:
     @property
     def _cut_due(self) -> bool:
         """Tell whether the next entry must wait for a cut."""
-        store, options = self.machine.store, self.options
+        machine, options = self.machine, self.options
         return (
             self._release
-            or store.changed_keys >= options.cut_keys_max
-            or store.changed_bytes >= options.cut_bytes_max
+            or machine.changed_keys >= options.cut_keys_max
+            or machine.changed_bytes >= options.cut_bytes_max
             or self._logged_bytes - self._released_bytes >= options.release_bytes
         )
 

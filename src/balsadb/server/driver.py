@@ -9,11 +9,12 @@ payload, one write, one frame per peer and one write per client.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import traceback
 from collections.abc import Callable, Sequence
 from typing import NoReturn, Protocol
 
-from balsadb.errors import BalsaError, ProtocolError
+from balsadb.errors import BalsaError, EntriesLost, ProtocolError, StorageError
 from balsadb.kv.cut import Cut
 from balsadb.kv.store import Record
 from balsadb.raft.messages import Message
@@ -28,6 +29,8 @@ from balsadb.storage.wal import Wal, WalWrite
 
 TICK_SECONDS = 0.010
 """Length of one tick of Raft's timers."""
+END_TICKS = 20
+"""Ticks between two notes of how far the log reaches."""
 FETCH_BYTES_MAX = 4 * 1024 * 1024
 """Bytes of entries read back from the WAL at a time (rule B2)."""
 
@@ -62,6 +65,8 @@ class Driver:
         self._disk = SyncThread(wal, loop, self._written)
         self._disk_idle = True
         self._preparing = False
+        self._noting = False
+        self._ticks = 0
         self._awake = False
         self._tick_due = False
         self._timer: asyncio.TimerHandle | None = None
@@ -80,6 +85,8 @@ class Driver:
         if self._timer is not None:
             self._timer.cancel()
         await self._loop.run_in_executor(None, self._disk.stop)
+        if self._wal.end_due:
+            await self._loop.run_in_executor(None, self._wal.note_end)
 
     def wake(self) -> None:
         """Run a turn once everything that is ready to be read has been read."""
@@ -95,6 +102,10 @@ class Driver:
                 self.replica.step(message)
         except ProtocolError:
             raise  # the peer's bug or a broken network card; it costs that connection and not this node
+        except EntriesLost as lost:
+            with contextlib.suppress(StorageError):
+                self._wal.note_end(lost.index)  # so that no other start can vote before it hears a leader
+            _stop(lost)
         except Exception as error:
             _stop(error)
 
@@ -124,6 +135,9 @@ class Driver:
             if self._tick_due:
                 self._tick_due = False
                 replica.tick(now_ms, wall_ms)
+                self._ticks += 1
+                if self._ticks % END_TICKS == 0:
+                    self._note_end()
             effects = replica.turn(now_ms, wall_ms, self._disk_idle)
             if effects.write is not None:
                 self._disk_idle = False
@@ -180,6 +194,19 @@ class Driver:
         if self._wal.collect_due:
             self.on_collect()
         self.wake()
+
+    def _note_end(self) -> None:
+        """Note how far the log reaches, beside the writes (rule W5)."""
+        if self._wal.end_due and not self._noting:
+            self._noting = True
+            self._loop.run_in_executor(None, self._wal.note_end).add_done_callback(self._noted)
+
+    def _noted(self, done: asyncio.Future[None]) -> None:
+        self._noting = False
+        if self._stopped or done.cancelled():
+            return
+        if (error := done.exception()) is not None:
+            stop_process(f"how far the write-ahead log reaches can't be noted: {error}")
 
     def _prepared(self, done: asyncio.Future[None]) -> None:
         self._preparing = False

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from time import monotonic_ns
 
+from balsadb.kv.batch import EXEC, ONCE_EXEC
 from balsadb.kv.reply import OK, QUEUED, Refusal, Reply
 from balsadb.kv.table import Command, Kind, lookup, unknown_command, wrong_arity
 from balsadb.replica.request import Lane, Request, RequestKind
@@ -197,7 +198,7 @@ class Intake:
     def _queue(self, piece: Piece, command: Command, argv: list[bytes]) -> None:
         transaction = self._transaction
         assert transaction is not None
-        if command.kind not in (Kind.READ, Kind.WRITE):
+        if command.kind not in (Kind.READ, Kind.WRITE) or b"no_multi" in command.flags:
             self._refuse(piece, _NOT_IN_MULTI)  # answers of one node must not get into the log (rule S4)
             return
         transaction.size += sum(map(len, argv))
@@ -212,6 +213,22 @@ class Intake:
 
     def _discard(self, piece: Piece, command: Command, argv: list[bytes]) -> None:
         self._say(piece, _DISCARD_WITHOUT if self._end() is None else OK)
+
+    def _once(self, piece: Piece, command: Command, argv: list[bytes]) -> None:
+        """Inside MULTI: end it by `ONCE id sequence ack EXEC`; nothing else is allowed of ONCE (rule S2)."""
+        if len(argv) != 5 or argv[4].upper() != EXEC:
+            self._refuse(piece, _NOT_IN_MULTI)
+            return
+        transaction = self._end()
+        assert transaction is not None
+        if transaction.failed:
+            self._say(piece, _ABORTED)
+            return
+        # Through the log even without a command: what an EXEC of nothing says is kept as any other reply.
+        piece.writes.append([ONCE_EXEC, *argv[1:4], b"%d" % len(transaction.commands)])
+        piece.writes += transaction.commands
+        piece.answers += 1
+        piece.size += transaction.size + sum(map(len, argv))
 
     def _exec(self, piece: Piece, command: Command, argv: list[bytes]) -> None:
         transaction = self._end()
@@ -259,6 +276,7 @@ _AROUND_MULTI: dict[bytes, Callable[[Intake, Piece, Command, list[bytes]], None]
     b"MULTI": Intake._multi,
     b"EXEC": Intake._exec,
     b"DISCARD": Intake._discard,
+    b"ONCE": Intake._once,
     b"QUIT": Intake._local,
     b"RESET": Intake._local,
 }

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import google_crc32c
 from msgspec import structs
 
-from balsadb.errors import DataError, LocalFault
+from balsadb.errors import DataError, EntriesLost, LocalFault
 from balsadb.kv.cut import Bookkeeping, Cut, decode_bookkeeping
 from balsadb.kv.machine import Outcome, StateMachine
 from balsadb.kv.memory import MemoryBase
@@ -46,6 +46,8 @@ FILE_OPERATIONS_MAX = 12
 """A process that ends in the middle of a start or a write does so before one of so many file operations."""
 PREPARE_US_MAX = 20_000
 """Time that it takes to fill the next segment with zeros."""
+NOTE_US_MAX = 50_000
+"""Time until the end of the log is noted after a write."""
 FETCH_BYTES_MAX = 4_000
 WARM_US_MAX = 5_000
 """Time that it takes to read keys from the disk."""
@@ -153,6 +155,7 @@ class Server:
         self._flying: WalWrite | None = None
         """What is on its way to the disk."""
         self._preparing = False
+        self._noting = False
         self._entries: list[tuple[int, int, int]] = []
         """Index, term and checksum of the entries of the write that is under way."""
         self._durable_next: HardState | None = None
@@ -179,7 +182,7 @@ class Server:
         world, disk = self._world, self.disk
         self._incarnation += 1
         self.starts += 1
-        self.paused = self._awake = self._preparing = False
+        self.paused = self._awake = self._preparing = self._noting = False
         self._flying = None
         self._cuts.clear()
         self._sending.clear()
@@ -304,6 +307,8 @@ class Server:
             work.append(lambda: wal.execute(flying))
         if self._preparing:
             work.append(wal.prepare)
+        if self._noting:
+            work.append(wal.note_end)
         self._rng.shuffle(work)
         for step in work:
             self.disk.interrupt_after(self._rng.randrange(FILE_OPERATIONS_MAX))
@@ -386,6 +391,8 @@ class Server:
         """Call into the process; a local fault ends it, as it ends a real one."""
         try:
             function(*arguments)
+        except EntriesLost:
+            raise  # a disk that may lose what it has synced is not simulated
         except LocalFault:
             self.end(power_loss=False)
 
@@ -470,6 +477,9 @@ class Server:
             self._after(self._rng.randrange(PREPARE_US_MAX), self._prepare)
         if wal.collect_due:
             self._after(self._rng.randrange(PREPARE_US_MAX), self._collect)
+        if wal.end_due and not self._noting:
+            self._noting = True
+            self._after(self._rng.randrange(NOTE_US_MAX), self._note_end)
         self.wake()
 
     def _note_sync(self) -> None:
@@ -488,6 +498,11 @@ class Server:
         assert self._wal is not None
         self._preparing = False
         self._guarded(self._wal.prepare)
+
+    def _note_end(self) -> None:
+        assert self._wal is not None
+        self._noting = False
+        self._guarded(self._wal.note_end)
 
     def _collect(self) -> None:
         assert self._wal is not None

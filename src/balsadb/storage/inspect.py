@@ -22,13 +22,14 @@ from balsadb.raft.options import Recovered
 from balsadb.raft.types import Configuration, HardState, Index, Term
 from balsadb.storage.files import OsFiles
 from balsadb.storage.index import LogIndex
+from balsadb.storage.log_end import LogEnd, check_present, check_reached
 from balsadb.storage.meta import META_BYTES_MAX, Meta, decode_meta
 from balsadb.storage.opening import fit
 from balsadb.storage.records import CompactionMark
 from balsadb.storage.recovery import RESTORE, Replay
 from balsadb.storage.segments import SegmentName, is_segment
 from balsadb.storage.state import POINTER, POINTER_BYTES_MAX, read_pointer
-from balsadb.storage.view import open_state, read_file
+from balsadb.storage.view import open_state, read_end, read_file
 from balsadb.storage.wal import check_header, segment_names
 
 LOOKS: Final = 5
@@ -192,8 +193,13 @@ class _Inspection:
         log = self.report.log = LogReport([])
         meta = self.report.meta
         names: list[SegmentName] = []
+        end: LogEnd | None = None
         try:
+            # Before the segments: a running node may go on meanwhile, and the bound must not be newer.
+            end = None if meta is None else read_end(directory, meta.store_id)
             names = segment_names(files, directory)
+            if meta is not None:
+                check_present(directory, end, names)
         except DataError as error:
             self._damage(error)
             # Show the files all the same.
@@ -208,7 +214,9 @@ class _Inspection:
             if meta is None:
                 log.segments += [Segment(str(n), os.path.getsize(f"{directory}/{n}")) for n in names]
                 return None  # without META the checksums can't be checked
-            return self._replay(directory, names, replay, meta.store_id, log)
+            recovered = self._replay(directory, names, replay, meta.store_id, log)
+            check_reached(f"{directory}/{names[-1]}", end, replay)
+            return recovered
         except DataError as error:
             self._damage(error)
             return None

@@ -9,8 +9,9 @@ whole, and the entries behind it are applied again from the Raft log (rule C1).
 
 Keys on disk begin with a byte that says what they are, in an order that range scans can use:
 
-    m       the bookkeeping
     d<key>  a record: revision and value
+    m       the bookkeeping
+    s<id>   a session
 
 RocksDB works on its own files, not through `Files`; a simulated node has `sim.state` in its place.
 """
@@ -54,6 +55,8 @@ BLOOM_BITS = 10
 _BOOKKEEPING = b"m"
 _DATA = b"d"
 _DATA_END = b"e"
+_SESSION = b"s"
+_SESSION_END = b"t"
 REPAIR = "Remove the directory {}/state; the node then fetches the state from the others"
 """Remedy for damage confined to the state: the log is intact, so the node remembers its votes."""
 
@@ -81,12 +84,20 @@ class StateBatch:
         """Take a key away, present or not."""
         self.batch.delete(_DATA + key)
 
+    def put_session(self, id: bytes, data: bytes) -> None:
+        """Set a session."""
+        self.batch.put(_SESSION + id, data)
+
+    def remove_session(self, id: bytes) -> None:
+        """Take a session away, present or not."""
+        self.batch.delete(_SESSION + id)
+
     def bookkeeping(self, data: bytes) -> None:
         """Replace the bookkeeping."""
         self.batch.put(_BOOKKEEPING, data)
 
     def put_raw(self, key: bytes, value: bytes) -> None:
-        """Set a key as `StateStore.raw_items` yields it."""
+        """Set a key as `StateStore.raw_records` yields it."""
         self.batch.put(key, value)
 
 
@@ -131,25 +142,31 @@ class StateStore:
 
     def sorted_items(self) -> Iterator[tuple[bytes, Record]]:
         """Yield all records in the order of their keys' bytes, as of the beginning."""
+        for key, value in self._range(_DATA, _DATA_END):
+            yield key[len(_DATA) :], decode_record(value)
+
+    def sessions(self) -> Iterator[tuple[bytes, bytes]]:
+        """Yield all sessions, encoded, by their ids."""
+        for key, value in self._range(_SESSION, _SESSION_END):
+            yield key[len(_SESSION) :], value
+
+    def _range(self, first: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
         cursor = self._trusted(self._database.iter)
-        cursor.seek(_DATA)
+        cursor.seek(first)
         while cursor.valid():
             key = cursor.key()
-            if key >= _DATA_END:
+            if key >= end:
                 break
-            yield key[len(_DATA) :], decode_record(cursor.value())
+            yield key, cursor.value()
             cursor.next()
         self._trusted(cursor.status)  # a damaged block ends the loop as if there were no more
 
-    def raw_items(self) -> Iterator[tuple[bytes, bytes]]:
-        """Yield all but the bookkeeping as it stands on disk, in the order of the keys' bytes."""
-        cursor = self._trusted(self._database.iter)
-        cursor.seek(b"")
-        while cursor.valid():
-            if (key := cursor.key()) != _BOOKKEEPING:
-                yield key, cursor.value()
-            cursor.next()
-        self._trusted(cursor.status)
+    def raw_records(self) -> Iterator[tuple[bytes, bytes]]:
+        """Yield all records as they stand on disk, in the order of the keys' bytes.
+
+        Only those: sessions and bookkeeping belong to this cluster and not to one made of a copy (rule M4).
+        """
+        return self._range(_DATA, _DATA_END)
 
     # ------------------------------------------------------------------- cuts
 

@@ -20,6 +20,7 @@ from balsadb.raft.options import Recovered
 from balsadb.raft.types import EntryKind, Index
 from balsadb.storage.files import OsFiles
 from balsadb.storage.index import LogIndex
+from balsadb.storage.log_end import NAME, LogEnd, check_present, check_reached, decode_end
 from balsadb.storage.meta import Meta
 from balsadb.storage.recovery import REPLACE, Replay
 from balsadb.storage.state import REPAIR, Current, StateStore
@@ -33,6 +34,16 @@ def read_file(path: str, bytes_max: int = -1) -> bytes:
     """Read a file, or its beginning, without the right or the wish to write it."""
     with open(path, "rb") as file:
         return file.read(bytes_max)
+
+
+def read_end(directory: str, store_id: bytes) -> LogEnd | None:
+    """Read how far the log in `directory` certainly reached. Raises DataError when that can't be trusted."""
+    path = f"{directory}/{NAME}"
+    try:
+        data = read_file(path)
+    except FileNotFoundError:
+        return None
+    return decode_end(path, data, store_id)[1]
 
 
 @contextmanager
@@ -89,12 +100,18 @@ def committed_machine(group: str, meta: Meta, current: Current | None) -> Iterat
 
 def _replay(directory: str, store_id: bytes, index: LogIndex) -> Recovered:
     replay = Replay(store_id, index)
+    end = read_end(directory, store_id)
     names = segment_names(OsFiles(), directory)
+    check_present(directory, end, names)
     for name in names:
         path = f"{directory}/{name}"
         data = read_file(path)
         replay.feed(path, check_header(path, name, store_id, data), data, newest=name is names[-1])
-    return replay.finish() if names else Recovered()
+    if not names:
+        return Recovered()
+    recovered = replay.finish()
+    check_reached(f"{directory}/{names[-1]}", end, replay)
+    return recovered
 
 
 def _entries(directory: str, index: LogIndex, first: Index, last: Index) -> Iterator[Entry]:

@@ -4,11 +4,11 @@ One write is under way at a time (rule W3):
 
     event loop       write = wal.plan(batch)                      wal.complete(write)
     sync thread                              wal.execute(write)
-    any worker             wal.read(...)           wal.prepare()          wal.collect()
+    any worker             wal.read(...)     wal.prepare()     wal.collect()     wal.note_end()
 
-`plan` and `complete` touch memory only, `execute` touches files only. `read`, `prepare` and `collect` may run
-in worker threads at any time, beside all others. After a failed write or sync the object refuses everything:
-what is on disk is in doubt then, and only a recovery in a new process can tell (rule W4).
+`plan` and `complete` touch memory only, `execute` touches files only. `read`, `prepare`, `collect` and
+`note_end` may run in worker threads at any time, beside all others. After a failed write or sync the object
+refuses everything: what is on disk is in doubt then, and only a recovery in a new process can tell (rule W4).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from balsadb.raft.types import HardState, Index, Term
 from balsadb.storage import records, segments
 from balsadb.storage.files import File, Files
 from balsadb.storage.index import LogIndex
+from balsadb.storage.log_end import EndFile, LogEnd, check_present, check_reached
 from balsadb.storage.records import BATCH_HEADER_BYTES, SECTOR_BYTES, Codec, CompactionMark, SegmentHeader
 from balsadb.storage.recovery import REPLACE, RESTORE, Replay, in_force
 from balsadb.storage.segments import SegmentMaker, SegmentName
@@ -90,6 +91,7 @@ class Wal:
         self._codec = Codec(store_id)
         self._maker = SegmentMaker(files, directory)
         self._index = LogIndex()
+        self._end_file: EndFile | None = None
         self._file: File | None = None
         """The newest segment. Changed by `execute` only."""
         self._length = 0
@@ -126,6 +128,8 @@ class Wal:
         """Close the files. The caller has waited for the write under way; `prepare` is interrupted."""
         self._failure = self._failure or "the log is closed"
         self._maker.close()
+        if self._end_file is not None:
+            self._end_file.close()
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -134,6 +138,8 @@ class Wal:
         files, directory = self._files, self._directory
         files.make_directories(directory)
         names = segment_names(files, directory)
+        self._end_file = end_file = EndFile(files, directory, self._store_id)
+        check_present(directory, end_file.end, names)
         replay = Replay(self._store_id, self._index)
         for name in names:
             newest = name is names[-1]
@@ -150,13 +156,16 @@ class Wal:
                 continue
             self._file, self._length = file, len(data)
             recovered = replay.finish()
+            check_reached(path, end_file.end, replay)
             self._make_certain(file, data, replay)
         for left_over in filter(segments.is_temporary, files.list(directory)):
             files.remove(f"{directory}/{left_over}")
         # A name may be there that no sync has made durable, and what follows relies on it.
         files.sync_directory(directory)
         if not names:
+            end_file.note(LogEnd())
             self._make_first()
+            self.note_end()
             return Recovered()
         self._sequence, self._batch, self._end = names[-1].sequence, replay.batch, replay.end
         self._hard_state, self._mark = recovered.hard_state, replay.mark
@@ -271,6 +280,9 @@ class Wal:
                 assert self._file is not None
                 self._file.close()
                 self._file = new.file
+                # rule W5: from here on the log is not whole without this segment.
+                assert self._end_file is not None
+                self._end_file.note(LogEnd(new.header.sequence, new.header.batch))
             assert self._file is not None
             self._file.write(write.buffers, write.offset)
             self._file.sync()
@@ -349,6 +361,29 @@ class Wal:
 
     def _next_length(self) -> int:
         return max(SECTOR_BYTES * 2, min(self._segment_bytes, self._length * SEGMENT_GROWTH))
+
+    # ------------------------------------------------------------------------------- the end
+
+    @property
+    def end_due(self) -> bool:
+        """Tell whether `note_end` has something to note: a write was completed since."""
+        noted = self._end_file.end if self._end_file is not None else None
+        return noted is not None and noted.batch < self._batch and self._failure is None
+
+    def note_end(self, lost: Index = 0) -> None:
+        """Note durably how far the log reaches, so that a loss behind that is noticed (rule W5).
+
+        `lost` names an entry that this node had acknowledged and lacks, if a leader has found one. In a
+        worker thread, beside everything else. Raises StorageError; the log refuses everything afterwards.
+        """
+        self._check()
+        assert self._end_file is not None
+        try:
+            # A batch counts before its segment does, or after; a bound for each of them is all that is said.
+            self._end_file.note(LogEnd(self._sequence, self._batch, lost))
+        except BaseException as error:
+            self._failure = self._failure or str(error)
+            raise
 
     # ------------------------------------------------------------------------------- reading
 

@@ -177,4 +177,11 @@ SNAPSHOTS = (
         "replica/test_warming.py",
         ("replica.replica:Replica._warm_entries", "return self._warm(keys, effects)", "return True"),
     ),
+    mutant(
+        "an installed state is acknowledged before the log begins behind it",
+        "C4",
+        400,
+        ("raft.core:Core.may_acknowledge", "and not disk.restarting", ""),
+        focus={"small_cuts": True, "nodes": 3, "state_losses": 60.0, "crashes": 60.0},
+    ),
 )

@@ -10,6 +10,17 @@ STORAGE = (
         ("storage.wal:Wal.execute", "self._file.sync()", "pass"),
     ),
     mutant(
+        "a batch is noted as durable before it is",
+        "W5",
+        100,
+        (
+            "storage.wal:Wal.note_end",
+            "LogEnd(self._sequence, self._batch, lost)",
+            "LogEnd(self._sequence, self._batch + (self._flying is not None), lost)",
+        ),
+        focus={"crashes": 60.0, "nodes": 3},
+    ),
+    mutant(
         "a failed sync is ignored",
         "W4",
         400,

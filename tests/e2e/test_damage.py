@@ -3,10 +3,6 @@
 Each round kills a node, damages one of its files, and starts it again. It either refuses, with a sentence
 that says what to do, which is then done; or it serves, and has what the others have. BALSADB_DAMAGES makes
 the run longer, BALSADB_DAMAGE_SEED chooses another one.
-
-Not collected with the other tests yet: a node whose newest segment was deleted, or whose newest batches were
-zeroed, can't know it by itself, and may stay behind without saying why. Run it by its name:
-`python -m pytest tests/e2e/damage_rounds.py`.
 """
 
 from __future__ import annotations
@@ -43,8 +39,6 @@ PADDING = 12
 SECONDS_MAX = 60.0
 AGREEMENT_SECONDS = 5.0
 """How long a node may be behind before another index is tried."""
-UNNOTICED_SECONDS = 3.0
-"""How long a node runs that has lost something and can't know."""
 
 
 def call(node: LocalNode, *argv: bytes):
@@ -88,10 +82,7 @@ class Run:
         done = damage(self._rng, node.data_dir, old if old.exists() else None)
         print(f"{number}: node {node.id}, {done}", flush=True)
         try:
-            if self._took_unnoticed(node, saved):
-                self._start_on_less(node, saved)
-            else:
-                self._start(node, saved)
+            self._start(node, saved)
             self._others_agree(None)
             assert not self.load.surprises, self.load.surprises[0]
         except AssertionError as error:
@@ -132,6 +123,13 @@ class Run:
         if f"Remove the directory {state}" in said:
             self.counts["refuses, and fetches the state"] += 1
             shutil.rmtree(state)
+        elif "had acknowledged entry" in said:
+            # It lost what it had written right before the kill, and the leader told it.
+            self.counts["starts, learns what it has lost, and gets its files back"] += 1
+            assert not inspect(str(node.data_dir)).sound, "the next start must be refused"
+            shutil.rmtree(node.data_dir / "group-0")
+            # `META` stays: the node has run since, and its starts must never be counted twice (rule P2).
+            shutil.copytree(saved / "group-0", node.data_dir / "group-0")
         else:
             assert "serves clients" not in said, f"it may have acknowledged something: {said}"
             self.counts["refuses, and gets its files back"] += 1
@@ -139,35 +137,6 @@ class Run:
             shutil.copytree(saved, node.data_dir)
         self.cluster.start(node.id)
         assert self._comes_up(node), f"it was repaired and does not serve: {node.log_tail()}"
-
-    def _took_unnoticed(self, node: LocalNode, saved: Path) -> bool:
-        """Tell whether batches of the log are gone and what is left looks like a sound log.
-
-        So it is with the newest segment deleted, or the newest batches zeroed as a power loss in the middle
-        of their write would have left them. The node can't know, and the others only protect the clients as
-        long as both have what it has lost; here they do, see `_others_agree`.
-        """
-        now, before = inspect(str(node.data_dir)), inspect(str(saved))
-        assert before.log is not None
-        return now.sound and now.log is not None and now.log.batch < before.log.batch
-
-    def _start_on_less(self, node: LocalNode, saved: Path) -> None:
-        """Start a node that has lost what it had acknowledged, and does not know; then bring all back."""
-        self.cluster.start(node.id)
-        other = next(other for other in self.cluster.nodes.values() if other is not node)
-        deadline = time.monotonic() + UNNOTICED_SECONDS
-        while node.running and time.monotonic() < deadline:
-            if self._agrees(other, node):
-                self.counts["has lost the end of its log, and gets it from the leader"] += 1
-                return
-            time.sleep(0.05)
-        self.counts["has lost the end of its log, and stands still"] += 1
-        self.cluster.kill(node.id)
-        shutil.rmtree(node.data_dir / "group-0")
-        # `META` stays: the node has run since, and its starts must never be counted twice (rule P2).
-        shutil.copytree(saved / "group-0", node.data_dir / "group-0")
-        self.cluster.start(node.id)
-        assert self._comes_up(node), f"it has all its files and does not serve: {node.log_tail()}"
 
     def _comes_up(self, node: LocalNode) -> bool:
         """Wait until a node has what the others have (True), or has left."""
