@@ -14,7 +14,7 @@ from pathlib import Path
 import balsadb
 
 SOURCE = Path(balsadb.__file__).parent
-NOT_SENT = ("client/", "cli/", "sim/", "resp/decode.py", "resp/encode.py")
+NOT_SENT = ("client/", "cli/", "sim/", "kv/reply.py", "resp/decode.py", "resp/encode.py")
 """Parts that receive errors, or pass on those that others made."""
 HOLE = "…"
 _RAW = re.compile(rb"-([A-Z]+ [^\r\n]+)\r\n")
@@ -34,15 +34,26 @@ def find() -> dict[str, set[str]]:
 def texts_of(source: str) -> list[str]:
     """Return the texts of the errors that a piece of source makes."""
     tree = ast.parse(source)
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    inside = {id(node) for function in functions for node in ast.walk(function)}
+    scopes = [[node for node in ast.walk(tree) if id(node) not in inside], *map(_nodes, functions)]
+    return [text for scope in scopes for text in _texts_in(scope)]
+
+
+def _nodes(function: ast.AST) -> list[ast.AST]:
+    return list(ast.walk(function))
+
+
+def _texts_in(nodes: list[ast.AST]) -> list[str]:
     assigned = {
         target.id: node.value
-        for node in ast.walk(tree)
+        for node in nodes
         if isinstance(node, ast.Assign)
         for target in node.targets
         if isinstance(target, ast.Name)
     }
     texts = []
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Call) and _name(node.func) == "Refusal":
             (argument, *_) = [*node.args, *(word.value for word in node.keywords)]
             texts.append(_text(argument, assigned))

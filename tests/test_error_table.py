@@ -99,7 +99,21 @@ A = Refusal(b"ERR a")
 def f(x): return Refusal(text=b"ERR b %b of %d" % x)
 B = b"ERR c " + x
 C = Refusal(B)
+def g():
+    text = b"ERR f"
+    return Refusal(text)
+def h():
+    text = b"ERR g"
+    return Refusal(text.translate(table))
 transport.write(b"-ERR d\\r\\n")
 self.error = b"e: " + problem
 """
-    assert sorted(texts_of(source)) == ["ERR a", "ERR b … of …", "ERR c …", "ERR d", "ERR e: …"]
+    assert sorted(texts_of(source)) == [
+        "ERR a",
+        "ERR b … of …",
+        "ERR c …",
+        "ERR d",
+        "ERR e: …",
+        "ERR f",
+        "ERR g",
+    ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-WINDOW = 1024
+from balsadb.kv.limits import SESSION_WINDOW
 
 
 def bulk(word: bytes | None) -> bytes:
@@ -75,7 +75,7 @@ class Database:
         session.heard_ms = self.now_ms
         session.floor = max(session.floor, ack)
         session.replies = {s: kept for s, kept in session.replies.items() if s >= session.floor}
-        if sequence < session.floor or sequence >= session.floor + WINDOW:
+        if sequence < session.floor or sequence >= session.floor + SESSION_WINDOW:
             return b"-ERR sequence is outside of the session's window\r\n"
         what = [command, *(block or [])]
         if sequence in session.replies:

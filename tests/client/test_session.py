@@ -7,9 +7,10 @@ from test_core import Play
 from balsadb.client import operations
 from balsadb.client.call import Kind
 from balsadb.client.ring import MEMBERS_MAX, Ring, read_members
-from balsadb.client.session import RENEWALS, WINDOW, Session
+from balsadb.client.session import RENEWALS, Session
 from balsadb.client.words import bulk, command
 from balsadb.errors import CommandError, NotApplied, OutcomeUnknown, ReplyLost, SessionExpired
+from balsadb.kv.limits import SESSION_WINDOW as WINDOW
 from balsadb.resp.parser import CommandParser
 
 WRITE = operations.append("k", "v").command

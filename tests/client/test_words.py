@@ -82,6 +82,8 @@ def test_every_command_that_no_session_can_hold_is_known():
             continue  # not for clients
         if command.kind.name in ("LOCAL", "TRANSACTION"):
             assert name in READS | NODE_COMMANDS | CONNECTION_STATE, name
+        elif command.kind.name == "WRITE" and b"no_multi" in command.flags:
+            assert name in NODE_COMMANDS, name
         elif command.kind.name == "WRITE":
             assert name not in READS | NODE_COMMANDS | CONNECTION_STATE, name
 

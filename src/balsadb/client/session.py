@@ -12,9 +12,7 @@ from __future__ import annotations
 
 from balsadb.client.call import Call
 from balsadb.client.words import bulk
-
-WINDOW = 1024
-"""Numbers that may be in use at once. The database refuses numbers further ahead of the lowest."""
+from balsadb.kv.limits import SESSION_WINDOW
 
 RENEWALS = 3
 """Renewals that fall into one time to live, so that one may fail."""
@@ -67,7 +65,7 @@ class Session:
     @property
     def has_room(self) -> bool:
         """Tell whether another number may be used now."""
-        return self._next < self._lowest + WINDOW
+        return self._next < self._lowest + SESSION_WINDOW
 
     @property
     def is_idle(self) -> bool:

@@ -24,9 +24,9 @@ class Verdict(Enum):
     """Not done by this attempt: its session is no more, so nothing sent in it will be done any more."""
     DONE = "applied, reply not kept"
     """Done exactly once, but the reply to it is no longer there to be repeated."""
-    ANSWERED = "refused by the state machine"
+    ANSWERED = "command refused"
     """What the command itself answers: it changed nothing. The session repeats it as any other reply."""
-    REFUSED = "refused by the node"
+    REFUSED = "attempt refused"
     """Turned down before it got into the log; asking the same again is of no use."""
 
 
