@@ -12,6 +12,7 @@ from balsadb import BlockingClerk, Clerk, CommandError, OutcomeUnknown
 from balsadb.address import parse_address
 from balsadb.client import ClerkOptions
 from balsadb.client.ask import ask, pairs
+from balsadb.kv.table import lookup
 
 
 def wait_until(condition, seconds=20.0):
@@ -52,6 +53,18 @@ def test_all_that_a_clerk_can_do(shared_cluster):
             clerk.transaction().put("a", "lost").execute("FOO").run()
         assert clerk.get("a") == b"xyz"
         assert clerk.delete("a", "b", "none") == 2
+
+
+@pytest.mark.skipif(lookup(b"SCAN") is None, reason="this build has neither SCAN nor SET ... IFEQ")
+def test_compare_and_set_and_scan(shared_cluster):
+    with BlockingClerk(shared_cluster.servers) as clerk:
+        clerk.delete("cas")
+        changes = [(None, "1"), (None, "2"), ("1", "2"), ("1", "3")]
+        done = [clerk.compare_and_set("cas", old, new) for old, new in changes]
+        assert done == [True, False, True, False]
+        assert clerk.get("cas") == b"2"
+        clerk.mput({f"scan:{number}": number for number in range(300)})
+        assert set(clerk.scan("scan:*", 20)) == {b"scan:%d" % number for number in range(300)}
 
 
 def test_a_session_ends_with_its_clerk(shared_cluster):

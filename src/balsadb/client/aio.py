@@ -143,22 +143,28 @@ class Clerk:
 
     async def close(self) -> None:
         """End what is under way, have the session closed, and close the connections. May be called twice."""
-        if self._loop is not None and self._loop is asyncio.get_running_loop():
-            ended: asyncio.Future[Any] = self._loop.create_future()
-            if self._core.end_session(self._loop.time(), ended) is not None:
+        try:
+            await self._end_session()
+        finally:
+            self._core.close()
+            tasks = list(self._opening.values())
+            connections = list(self._open.values())
+            if self._loop is not None:
                 self._turn()
-                with suppress(ClientError):
-                    await ended
-        self._core.close()
-        tasks = list(self._opening.values())
-        connections = list(self._open.values())
-        if self._loop is not None:
+            if self._timer is not None:
+                self._timer.cancel()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, *(c.ended for c in connections), return_exceptions=True)
+
+    async def _end_session(self) -> None:
+        if self._loop is not asyncio.get_running_loop():
+            return
+        ended: asyncio.Future[Any] = self._loop.create_future()
+        if self._core.end_session(self._loop.time(), ended) is not None:
             self._turn()
-        if self._timer is not None:
-            self._timer.cancel()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, *(c.ended for c in connections), return_exceptions=True)
+            with suppress(ClientError):
+                await ended
 
     async def __aenter__(self) -> Self:
         return self

@@ -142,7 +142,6 @@ class Call:
         "first_sent",
         "is_open",
         "kind",
-        "ordered",
         "owner",
         "reason",
         "reply",
@@ -167,8 +166,6 @@ class Call:
         """The front's; the core never looks at it."""
         self.then = then
         """Of the core's own calls: what follows when it is done."""
-        self.ordered = False
-        """Not to be sent before calls that were submitted earlier."""
         self.early = b""
         """Of a transaction: the first error among the answers before its own, which had it discarded."""
         self.reason = ""

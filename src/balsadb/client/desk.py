@@ -68,7 +68,6 @@ class Desk:
         if kind is Kind.ONCE and not self.options.sessions:
             kind = Kind.PLAIN
         call = Call(command, kind, deadline, owner)
-        call.ordered = ordered
         held = kind is Kind.ONCE or (ordered and self._held)
         self._admit(call, self._held if held else self._waiting)
         return call

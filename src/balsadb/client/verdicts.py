@@ -27,7 +27,7 @@ class Verdict(Enum):
     ANSWERED = "command refused"
     """What the command itself answers: it changed nothing. The session repeats it as any other reply."""
     REFUSED = "attempt refused"
-    """Turned down before it got into the log; asking the same again is of no use."""
+    """This attempt was turned down before its command was looked at; asking the same again is of no use."""
 
 
 _BY_CODE = {
