@@ -106,8 +106,8 @@ class LocalCluster:
     `directory` holds data, configurations and logs, and is used again when it already holds a cluster;
     without it a temporary one is made, and removed by `close`. `base_port` is the first client port; without
     it free ports are taken. `settings` go into every node's configuration file (`{"heartbeat-ms": 20}`).
-    `dial[a][b]` makes node `a` reach node `b` at another address, such as a proxy that cuts links; it may be
-    filled in until the node starts.
+    `dial[a][b]` makes node `a` reach node `b` at another address, such as a proxy that cuts links, and
+    `advertise[a]` is where clients are told to reach node `a`; both may be filled in until the node starts.
     """
 
     def __init__(
@@ -118,6 +118,7 @@ class LocalCluster:
         base_port: int | None = None,
         settings: Mapping[str, object] | None = None,
         dial: Mapping[int, Mapping[int, str]] | None = None,
+        advertise: Mapping[int, str] | None = None,
         command: Sequence[str] | None = None,
         host: str = "127.0.0.1",
     ) -> None:
@@ -127,6 +128,7 @@ class LocalCluster:
         self.dial = {a: dict((dial or {}).get(a, {})) for a in range(1, nodes + 1)}
         self._joined: dict[int, str] = {}
         """Client addresses through which nodes join that were not there at first."""
+        self.advertise = dict(advertise or {})
         self._command = list(command or (sys.executable, "-P", "-m", "balsadb", "serve"))
         self._temporary = directory is None
         self.directory = Path(tempfile.mkdtemp(prefix="balsadb-") if directory is None else directory)
@@ -332,6 +334,7 @@ class LocalCluster:
             "peer-listen": node.peer_address,
             "http-listen": node.http_address,
             "dial": [f"{peer}={address}" for peer, address in sorted(self.dial[node.id].items())],
+            **({"advertise": self.advertise[node.id]} if node.id in self.advertise else {}),
             **self.settings,
         }
         if node.id in self._joined:

@@ -1,6 +1,7 @@
 """Bugs on purpose. Each is small, plausible, and was once a real bug of some database, or of ours."""
 
 from mutants.catalogue.admission import ADMISSION
+from mutants.catalogue.clerk import CLERK
 from mutants.catalogue.election import ELECTION
 from mutants.catalogue.machine import MACHINE
 from mutants.catalogue.membership import MEMBERSHIP
@@ -27,4 +28,5 @@ MUTANTS = (
     *ADMISSION,
     *MEMBERSHIP,
     *PRESSURE,
+    *CLERK,
 )
