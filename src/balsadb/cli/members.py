@@ -16,7 +16,7 @@ from typing import Any
 from balsadb.address import format_address, format_addresses, parse_address
 from balsadb.cli.data import advice
 from balsadb.client.ask import ask, pairs
-from balsadb.client.core import Address
+from balsadb.client.call import Address
 from balsadb.client.servers import server_addresses
 from balsadb.client.words import Word
 from balsadb.errors import ClientError, CommandError, NoServer, ProtocolError, UsageError
