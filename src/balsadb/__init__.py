@@ -11,7 +11,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from balsadb.errors import BalsaError, ClientError, CommandError, NoServer, NotApplied, OutcomeUnknown
+from balsadb.errors import (
+    BalsaError,
+    ClientError,
+    CommandError,
+    NoServer,
+    NotApplied,
+    OutcomeUnknown,
+    ReplyLost,
+    SessionExpired,
+)
 from balsadb.version import __version__
 
 if TYPE_CHECKING:
@@ -29,7 +38,9 @@ __all__ = [
     "Node",
     "NotApplied",
     "OutcomeUnknown",
+    "ReplyLost",
     "ServeConfig",
+    "SessionExpired",
     "__version__",
 ]
 

@@ -12,6 +12,8 @@
         ├── NotApplied        certainly did not happen; safe to do again
         │   └── NoServer      no server could be reached at all
         ├── OutcomeUnknown    may have happened; doing it again may do it twice
+        │   └── SessionExpired  the session that would have told the outcome is no more
+        ├── ReplyLost         happened exactly once, but what it answered is no longer known
         └── CommandError      the database refused the command deterministically; nothing changed
 
 Names never shadow Python's builtins. Data travels as attributes, not inside message texts.
@@ -89,6 +91,15 @@ class NoServer(NotApplied):
 
 class OutcomeUnknown(ClientError):
     """The operation was sent and no answer came: it may have happened."""
+
+
+class SessionExpired(OutcomeUnknown):
+    """The session ended before the outcome could be learned: the operation may have happened, once, and will
+    not happen any more."""
+
+
+class ReplyLost(ClientError):
+    """The operation happened exactly once; its reply was too large to be kept for a repeated question."""
 
 
 class CommandError(ClientError):

@@ -18,10 +18,10 @@ class FakeNode(ScriptedServer):
         self.facts |= {b"applied_index": applied, b"keys": 0, b"ready": 1}
         self.digest = b"abcd"
         self.refusal = b""
-        """When not empty, the answer to everything."""
+        """When not empty, the answer to everything but what concerns sessions."""
 
     def answer(self, command: list[bytes]) -> bytes:
-        if self.refusal:
+        if self.refusal and command[0] != b"SESSION":
             return self.refusal
         match command:
             case [b"RAFT", b"STATUS"]:

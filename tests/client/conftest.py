@@ -18,6 +18,12 @@ class BlockingFace(BlockingClerk):
 
     shut = BlockingClerk.close
 
+    def scanned(self):
+        return list(self.scan())
+
+    def ran(self, batch):
+        return batch.run()
+
 
 class AsyncioFace:
     """Runs an asyncio Clerk's calls one by one on an event loop of its own."""
@@ -25,6 +31,24 @@ class AsyncioFace:
     def __init__(self, *arguments, **options):
         self.runner = asyncio.Runner(debug=True)
         self.clerk = Clerk(*arguments, **options)
+
+    def pipeline(self):
+        return self.clerk.pipeline()
+
+    def transaction(self):
+        return self.clerk.transaction()
+
+    def scanned(self):
+        async def scan():
+            return [key async for key in self.clerk.scan()]
+
+        return self.runner.run(scan())
+
+    def ran(self, batch):
+        async def run():
+            return await batch.run()
+
+        return self.runner.run(run())
 
     def __getattr__(self, name):
         return lambda *arguments: self.runner.run(getattr(self.clerk, name)(*arguments))

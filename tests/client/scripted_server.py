@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import socket
 import struct
 import threading
 from collections.abc import Callable
+
+from model_database import Conversation, Database
 
 from balsadb.resp.parser import CommandParser
 
 Act = Callable[["ScriptedServer", socket.socket], None]
 """What the server does with one connection. When it returns the connection is closed."""
 
+_ONE_AT_A_TIME = threading.Lock()
+
 
 class ScriptedServer:
     """Listens on a free port; the n-th connection gets the n-th act, later ones the last."""
 
-    def __init__(self, *acts: Act) -> None:
+    def __init__(self, *acts: Act, database: Database | None = None) -> None:
         self.acts = acts or (serve,)
+        self.database = database or Database()
+        """Several servers that share one are as good as a cluster."""
+        self.data = self.database.data
+        self._of_thread = threading.local()
         self.commands: list[list[bytes]] = []
-        """Every command received, in order, without the questions who leads."""
-        self.data: dict[bytes, bytes] = {}
+        """Every data command received, in order, without what a session adds to it."""
         self.leader: tuple[str, int] | None = None
         self.accepted = 0
         self.ended = threading.Event()
@@ -31,6 +39,13 @@ class ScriptedServer:
         self._threads: list[threading.Thread] = []
         self._acceptor = threading.Thread(target=self._accept, daemon=True)
         self._acceptor.start()
+
+    @property
+    def conversation(self) -> Conversation:
+        """What the connection of this thread has said so far."""
+        if not hasattr(self._of_thread, "conversation"):
+            self._of_thread.conversation = Conversation()
+        return self._of_thread.conversation
 
     @property
     def server(self) -> str:
@@ -80,20 +95,15 @@ class ScriptedServer:
                     host.encode(),
                     port,
                 )
-            case [b"SET", key, value]:
-                self.data[key] = value
-                return b"+OK\r\n"
-            case [b"GET", key]:
-                value = self.data.get(key)
-                return b"$-1\r\n" if value is None else b"$%d\r\n%b\r\n" % (len(value), value)
-            case [b"APPEND", key, value]:
-                self.data[key] = self.data.get(key, b"") + value
-                return b":%d\r\n" % len(self.data[key])
-            case [b"DEL", *keys]:
-                return b":%d\r\n" % sum(self.data.pop(key, None) is not None for key in keys)
-            case [name, *_]:
-                return b"-ERR unknown command '%b'\r\n" % name
-        raise AssertionError(command)
+        what = self.conversation.take(command)
+        with _ONE_AT_A_TIME:
+            return what if isinstance(what, bytes) else self.database.run(*what)
+
+    def note(self, commands: list[list[bytes]]) -> None:
+        """Write down the data commands."""
+        for command in commands:
+            if command[0] not in (b"CLUSTER", b"SESSION"):
+                self.commands.append(command[4:] if command[0] == b"ONCE" else command)
 
     def __enter__(self) -> ScriptedServer:
         return self
@@ -115,9 +125,7 @@ def serve(server: ScriptedServer, connection: socket.socket) -> None:
     """Answer everything."""
     parser = CommandParser()
     while commands := server.read(connection, parser):
-        for command in commands:
-            if command[0] != b"CLUSTER":
-                server.commands.append(command)
+        server.note(commands)
         connection.sendall(b"".join(map(server.answer, commands)))
 
 
@@ -127,8 +135,9 @@ def close_at_once(server: ScriptedServer, connection: socket.socket) -> None:
 
 def close_after_reading(server: ScriptedServer, connection: socket.socket) -> None:
     """Read a command, do it, and close without an answer."""
-    for command in server.read(connection, CommandParser()):
-        server.commands.append(command)
+    commands = server.read(connection, CommandParser())
+    server.note(commands)
+    for command in commands:
         server.answer(command)
 
 
@@ -150,8 +159,48 @@ def say(text: bytes) -> Act:
     return act
 
 
+def close_after_doing(server: ScriptedServer, connection: socket.socket) -> None:
+    """Serve; but as soon as a data command comes, do it and close without an answer."""
+    parser = CommandParser()
+    while commands := server.read(connection, parser):
+        server.note(commands)
+        answers = [server.answer(command) for command in commands]
+        if any(command[0] not in (b"CLUSTER", b"SESSION") for command in commands):
+            return
+        connection.sendall(b"".join(answers))
+
+
+def cut_now_and_then(seed: int, share: float) -> Act:
+    """Serve; but a share of all answers is thrown away, all or a part of it, and the connection closed."""
+    chance = random.Random(seed)
+
+    def act(server: ScriptedServer, connection: socket.socket) -> None:
+        parser = CommandParser()
+        while commands := server.read(connection, parser):
+            answers = b"".join(map(server.answer, commands))
+            if chance.random() < share:
+                connection.sendall(answers[: chance.randrange(len(answers) + 1)])
+                return
+            connection.sendall(answers)
+
+    return act
+
+
+def refuse_data(text: bytes) -> Act:
+    """Answer data commands with this text and everything else as it should be."""
+
+    def act(server: ScriptedServer, connection: socket.socket) -> None:
+        parser = CommandParser()
+        while commands := server.read(connection, parser):
+            server.note(commands)
+            other = (b"CLUSTER", b"SESSION")
+            connection.sendall(b"".join(server.answer(c) if c[0] in other else text for c in commands))
+
+    return act
+
+
 def answer_once_then_close(server: ScriptedServer, connection: socket.socket) -> None:
     """Answer what comes first, then close, as a server that is restarted between two calls."""
     commands = server.read(connection, CommandParser())
-    server.commands += [c for c in commands if c[0] != b"CLUSTER"]
+    server.note(commands)
     connection.sendall(b"".join(map(server.answer, commands)))

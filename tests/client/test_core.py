@@ -5,27 +5,37 @@
 
 import pytest
 
-from balsadb.client.core import ASK_FOR_LEADER, ClerkCore, ClerkOptions, Close, Connect, Send
-from balsadb.client.words import encode
+from balsadb.client.call import ClerkOptions, Close, Connect, Kind, Send
+from balsadb.client.core import ASK_FOR_MEMBERS, ClerkCore
+from balsadb.client.words import command
 from balsadb.errors import CommandError, NoServer, NotApplied, OutcomeUnknown, UsageError
 
 SERVERS = [("a", 1), ("b", 2), ("c", 3)]
-WRITE = encode("SET", "k", "v")
-READ = encode("GET", "k")
-NAMES = {WRITE: "write", READ: "read", ASK_FOR_LEADER: "leader?"}
+WRITE = command(Kind.PLAIN, "SET", "k", "v")
+READ = command(Kind.READ, "GET", "k")
+NAMES = {WRITE.encoded(): "write", READ.encoded(): "read", ASK_FOR_MEMBERS: "leader?"}
+
+
+class Highest:
+    """Randomness without chance."""
+
+    def uniform(self, low, high):
+        return high
+
+    def getrandbits(self, count):
+        return 5
 
 
 class Play:
-    def __init__(self, servers=SERVERS, *, prefer_leader=False, **options):
-        self.core = ClerkCore(
-            servers, ClerkOptions(prefer_leader=prefer_leader, **options), lambda low, high: high
-        )
+    def __init__(self, servers=SERVERS, *, prefer_leader=False, discover=False, **options):
+        options = ClerkOptions(prefer_leader=prefer_leader, discover=discover, **options)
+        self.core = ClerkCore(servers, options, Highest())
         self.now = 100.0
         self.open = []
         """Numbers of the connections in the order of their making."""
 
     def submit(self, data=WRITE, timeout=10.0):
-        return self.core.submit(data, data == READ, self.now + timeout)
+        return self.core.submit(data, self.now + timeout)
 
     def actions(self):
         """Return what is to be done, as texts; a connection is called by its place in the order of making."""

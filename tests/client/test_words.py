@@ -2,10 +2,15 @@
 
 import pytest
 
+from balsadb.client.call import Kind
 from balsadb.client.words import (
     ARGUMENT_BYTES_MAX,
     ARGUMENTS_MAX,
+    COMMAND_BYTES_MAX,
     CONNECTION_STATE,
+    NODE_COMMANDS,
+    ONCE_BYTES,
+    ONCE_WORDS,
     READS,
     classify,
     encode,
@@ -13,7 +18,7 @@ from balsadb.client.words import (
 )
 from balsadb.errors import CommandError, UsageError
 from balsadb.kv.reply import Mapping, NullArray, Refusal, Status
-from balsadb.kv.table import lookup
+from balsadb.kv.table import COMMANDS, lookup
 
 
 def test_texts_bytes_and_whole_numbers_are_encoded():
@@ -33,27 +38,28 @@ def test_what_would_make_the_server_close_the_connection_is_refused_before_it_is
     encode("SET", "k", bytes(ARGUMENT_BYTES_MAX))
     with pytest.raises(UsageError, match="has at most 8,388,608 bytes"):
         encode("SET", "k", bytes(ARGUMENT_BYTES_MAX + 1))
-    with pytest.raises(UsageError, match="a command has at most 16,777,216 bytes"):
+    with pytest.raises(UsageError, match=f"a command has at most {COMMAND_BYTES_MAX - ONCE_BYTES:,} bytes"):
         encode("MSET", "a", bytes(ARGUMENT_BYTES_MAX), "b", bytes(ARGUMENT_BYTES_MAX))
-    with pytest.raises(UsageError, match="at most 65,536 arguments"):
+    with pytest.raises(UsageError, match=f"at most {ARGUMENTS_MAX - ONCE_WORDS:,} arguments"):
         encode("DEL", *["k"] * ARGUMENTS_MAX)
 
 
 @pytest.mark.parametrize(
-    ("command", "is_read"),
+    ("command", "kind"),
     [
-        (("GET", "k"), True),
-        ((b"get", "k"), True),
-        (("SET", "k", "v"), False),
-        (("SOMETHING", "NEW"), False),
-        (("RAFT", "STATUS"), True),
-        (("raft", "digest"), True),
-        (("RAFT", "REMOVE", 3), False),
-        (("RAFT",), False),
+        (("GET", "k"), Kind.READ),
+        ((b"get", "k"), Kind.READ),
+        (("SET", "k", "v"), Kind.ONCE),
+        (("SOMETHING", "NEW"), Kind.ONCE),
+        (("RAFT", "STATUS"), Kind.READ),
+        (("raft", "digest"), Kind.READ),
+        (("RAFT", "REMOVE", 3), Kind.PLAIN),
+        (("RAFT",), Kind.PLAIN),
+        (("CONFIG", "SET", "a", "b"), Kind.PLAIN),
     ],
 )
-def test_only_known_reads_are_taken_for_reads(command, is_read):
-    assert classify(command) is is_read
+def test_only_known_reads_are_taken_for_reads(command, kind):
+    assert classify(command) is kind
 
 
 def test_commands_that_change_a_connection_are_refused():
@@ -68,6 +74,18 @@ def test_no_read_of_ours_is_a_write_of_the_servers():
     for name in READS:
         command = lookup(name)
         assert command is None or command.kind.name in ("READ", "LOCAL"), name
+
+
+def test_every_command_that_no_session_can_hold_is_known():
+    for name, command in COMMANDS.items():
+        if b"." in name:
+            continue  # not for clients
+        if command.kind.name in ("LOCAL", "TRANSACTION"):
+            assert name in READS | NODE_COMMANDS | CONNECTION_STATE, name
+        elif command.kind.name == "WRITE" and b"no_multi" in command.flags:
+            assert name in NODE_COMMANDS, name
+        elif command.kind.name == "WRITE":
+            assert name not in READS | NODE_COMMANDS | CONNECTION_STATE, name
 
 
 def test_answers_come_in_pythons_own_types():

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from balsadb.errors import InvariantError
 from balsadb.kv.batch import encode_batch
-from balsadb.kv.cut import decode_bookkeeping
+from balsadb.kv.cut import STATE_VERSION, decode_bookkeeping
 from balsadb.kv.machine import Origin, StateMachine
 from balsadb.kv.memory import MemoryBase
 from kv.delta_model import write
@@ -63,7 +63,7 @@ def test_a_cut_holds_all_replicated_state_besides_the_keys_as_of_its_index():
     origins, digests = dict(machine.origins), dict(machine._digests.kept)
     LOG.apply(machine, 60)
     assert (machine.applied_term, machine.members) != (before[0], before[2])
-    assert (cut.bookkeeping.index, cut.bookkeeping.version) == (35, 1)
+    assert (cut.bookkeeping.index, cut.bookkeeping.version) == (35, STATE_VERSION)
     found = StateMachine(())
     write_all(machine, base)
     found.restore(base, decode_bookkeeping(base.data))

@@ -13,14 +13,14 @@ from typing import TypeVar
 
 from balsadb.address import is_loopback
 from balsadb.client.blocking import BlockingClerk
-from balsadb.client.core import ClerkOptions
+from balsadb.client.call import ClerkOptions
 from balsadb.client.servers import server_addresses
 from balsadb.errors import NoServer
 
 T = TypeVar("T")
 
 # One call does not pay for a look around, and a person does not want to wait where nobody listens.
-ONE_CALL = ClerkOptions(prefer_leader=False, fail_fast=True)
+ONE_CALL = ClerkOptions(prefer_leader=False, discover=False, fail_fast=True)
 
 
 def get(servers: str | None, seconds: float, key: str) -> bool:

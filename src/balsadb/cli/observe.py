@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from balsadb.address import format_address, format_addresses
 from balsadb.cli.data import advice
 from balsadb.client.ask import ask, pairs
-from balsadb.client.core import Address
+from balsadb.client.call import Address
 from balsadb.client.servers import server_addresses
 from balsadb.client.words import Word
 from balsadb.errors import BalsaError, ClientError, NoServer, ProtocolError

@@ -8,14 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
+from contextlib import suppress
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self, TypeVar, cast
 
-from balsadb.client.core import Address, ClerkCore, ClerkOptions, Close, Connect, Send
+from balsadb.client import operations
+from balsadb.client.batch import Batch, as_transaction
+from balsadb.client.call import Address, Call, ClerkOptions, Close, Command, Connect, Send
+from balsadb.client.core import ClerkCore
+from balsadb.client.operations import Operation
 from balsadb.client.servers import describe_failure, server_addresses
-from balsadb.client.words import Word, classify, encode, to_python
-from balsadb.errors import UsageError
+from balsadb.client.words import Word
+from balsadb.errors import ClientError, ReplyLost, UsageError
+
+T = TypeVar("T")
 
 DEFAULT_TIMEOUT = 10.0
 """Seconds that a call may take in all, unless the Clerk says otherwise."""
@@ -28,12 +35,15 @@ class Clerk:
             await clerk.put("k", "v")
             assert await clerk.get("k") == b"v"
 
-    Without `servers` it takes BALSADB_SERVERS, else 127.0.0.1:7001-7003. Any number of calls may be under way
-    at the same time. Keys and values are `str` (sent as UTF-8) or `bytes`; answers are `bytes`. It connects
-    when first used, and belongs to the event loop in which that happens.
+    Writes run in a session: exactly once, however often they must be sent again. Without `servers` it takes
+    BALSADB_SERVERS, else 127.0.0.1:7001-7003; other members are found by itself. Any number of calls
+    may be under way at the same time.
+    Keys and values are `str` (sent as UTF-8), `bytes` or `int`; answers are `bytes`. It connects when first
+    used, and belongs to the event loop in which that happens.
 
     Every call raises `NotApplied` when it certainly did not happen (no server was reached in time),
-    `OutcomeUnknown` when it may have happened, and `CommandError` when the database refused it.
+    `OutcomeUnknown` when it may have happened, and `CommandError` when the database refused it. The table in
+    docs/errors.md has them all.
     """
 
     def __init__(
@@ -44,49 +54,117 @@ class Clerk:
         options: ClerkOptions | None = None,
     ) -> None:
         self.timeout = timeout
-        self._core = ClerkCore(server_addresses(servers), options or ClerkOptions(), random.Random().uniform)
+        self._core = ClerkCore(server_addresses(servers), options or ClerkOptions(), random.SystemRandom())
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening: dict[int, asyncio.Task[None]] = {}
         self._open: dict[int, _Connection] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._turn_is_due = False
 
+    @property
+    def retries(self) -> int:
+        """How many times something was sent again so far."""
+        return self._core.retries
+
+    @property
+    def moves(self) -> int:
+        """How many times new calls changed to another connection so far."""
+        return self._core.moves
+
     # ------------------------------------------------------------------ operations
 
     async def put(self, key: Word, value: Word) -> None:
         """Set a key to a value."""
-        await self._call(encode(b"SET", key, value), False)
+        await self._run(operations.put(key, value))
 
     async def append(self, key: Word, value: Word) -> int:
         """Append to a key's value, which is empty at first; return the new length."""
-        return cast(int, await self._call(encode(b"APPEND", key, value), False))
+        return await self._run(operations.append(key, value))
 
     async def get(self, key: Word) -> bytes | None:
         """Return a key's value, or None when there is no such key."""
-        return cast("bytes | None", await self._call(encode(b"GET", key), True))
+        return await self._run(operations.get(key))
 
     async def delete(self, *keys: Word) -> int:
         """Delete keys; return how many of them there were."""
-        return cast(int, await self._call(encode(b"DEL", *keys), False)) if keys else 0
+        return await self._run(operations.delete(*keys)) if keys else 0
+
+    async def exists(self, *keys: Word) -> int:
+        """Return how many of the keys exist; one that is named twice counts twice."""
+        return await self._run(operations.exists(*keys)) if keys else 0
+
+    async def increment(self, key: Word, by: int = 1) -> int:
+        """Add to the whole number that a key holds, 0 at first; return the new number."""
+        return await self._run(operations.increment(key, by))
+
+    async def compare_and_set(self, key: Word, old: Word | None, new: Word) -> bool:
+        """Set a key if its value is `old` (None: if there is no such key); return whether it was set."""
+        return await self._run(operations.compare_and_set(key, old, new))
+
+    async def mget(self, *keys: Word) -> list[bytes | None]:
+        """Return the values of several keys, all as of one moment."""
+        return await self._run(operations.mget(*keys)) if keys else []
+
+    async def mput(self, items: Mapping[Any, Word]) -> None:
+        """Set several keys, all at one moment."""
+        if items:
+            await self._run(operations.mput(items))
+
+    async def scan(self, match: Word | None = None, count: int = 100) -> AsyncIterator[bytes]:
+        """Go through all keys, or those that fit a pattern such as `user:*`, about `count` at a time.
+
+        Keys that exist all the while are given; others may or may not be, and some may be given twice.
+        """
+        cursor = b"0"
+        while True:
+            cursor, keys = await self._run(operations.scan(cursor, match, count))
+            for key in keys:
+                yield key
+            if cursor == b"0":
+                return
 
     async def execute(self, *command: Word) -> Any:
         """Run any command, such as `execute("INCRBY", "counter", 5)`, and return its answer.
 
         Commands that change the state of a connection (MULTI, SUBSCRIBE, ...) are refused.
         """
-        is_read = classify(command)
-        return to_python(await self._call(encode(*command), is_read))
+        return await self._run(operations.execute(*command))
+
+    def pipeline(self) -> Batch[Awaitable[list[Any]]]:
+        """Return a batch whose operations are sent in one go and run one by one, each for itself.
+
+        While nothing fails they run in their order; one that must be tried again may come after later ones.
+        """
+        return Batch(self._run_all, atomic=False)
+
+    def transaction(self) -> Batch[Awaitable[list[Any]]]:
+        """Return a batch whose operations run all at one moment, exactly once."""
+        return Batch(self._run_transaction, atomic=True)
 
     async def close(self) -> None:
-        """End what is under way and close the connections. May be called twice."""
-        self._core.close()
-        tasks = list(self._opening.values())
-        connections = list(self._open.values())
-        if self._loop is not None:
+        """End what is under way, have the session closed, and close the connections. May be called twice."""
+        try:
+            await self._end_session()
+        finally:
+            self._core.close()
+            tasks = list(self._opening.values())
+            connections = list(self._open.values())
+            if self._loop is not None:
+                self._turn()
+            if self._timer is not None:
+                self._timer.cancel()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, *(c.ended for c in connections), return_exceptions=True)
+
+    async def _end_session(self) -> None:
+        if self._loop is not asyncio.get_running_loop():
+            return
+        ended: asyncio.Future[Any] = self._loop.create_future()
+        if self._core.end_session(self._loop.time(), ended) is not None:
             self._turn()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, *(c.ended for c in connections), return_exceptions=True)
+            with suppress(ClientError):
+                await ended
 
     async def __aenter__(self) -> Self:
         return self
@@ -96,9 +174,43 @@ class Clerk:
     ) -> None:
         await self.close()
 
-    # ------------------------------------------------------------------ one call
+    # ------------------------------------------------------------------ calls
 
-    async def _call(self, data: bytes, is_read: bool) -> Any:
+    async def _run(self, operation: Operation[T]) -> T:
+        call = self._submit(operation.command, self._here())
+        try:
+            reply = await call.owner
+        except ReplyLost:
+            if operation.says_nothing:
+                return operation.read(None)
+            raise
+        except asyncio.CancelledError:
+            self._core.abandon(call)
+            raise
+        return operation.read(reply)
+
+    async def _run_all(self, parts: list[Operation[Any]]) -> list[Any]:
+        loop = self._here()
+        calls: list[Call] = []
+        try:
+            calls.extend(self._submit(part.command, loop, ordered=True) for part in parts)
+            answers = await asyncio.gather(*(call.owner for call in calls), return_exceptions=True)
+        except BaseException:
+            for call in calls:
+                self._core.abandon(call)
+            raise
+        return [
+            answer
+            if isinstance(answer, BaseException) and not (isinstance(answer, ReplyLost) and part.says_nothing)
+            else part.read(answer)
+            for part, answer in zip(parts, answers, strict=True)
+        ]
+
+    async def _run_transaction(self, parts: list[Operation[Any]]) -> list[Any]:
+        return await self._run(as_transaction(parts)) if parts else []
+
+    def _here(self) -> asyncio.AbstractEventLoop:
+        """Return the loop that runs, which must always be the same."""
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             if self._loop is not None:
@@ -106,19 +218,16 @@ class Clerk:
                     "a Clerk belongs to the event loop in which it was first used; make another one"
                 )
             self._loop = loop
-        future = loop.create_future()
-        deadline = loop.time() + self.timeout
-        call = self._core.submit(data, is_read, deadline, future)
+        return loop
+
+    def _submit(self, command: Command, loop: asyncio.AbstractEventLoop, ordered: bool = False) -> Call:
+        call = self._core.submit(command, loop.time() + self.timeout, loop.create_future(), ordered)
         if not self._turn_is_due:
             self._turn_is_due = True
             # One more round of the loop, in which it learns of connections that have ended meanwhile: a write
             # that is sent over one of them would have an open outcome for nothing.
             loop.call_soon(loop.call_soon, self._turn)
-        try:
-            return await future
-        except asyncio.CancelledError:
-            self._core.abandon(call)
-            raise
+        return call
 
     # ------------------------------------------------------------------ events and actions
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from balsadb.address import format_address
-from balsadb.client.core import Address
+from balsadb.client.call import Address
 from balsadb.client.servers import describe_failure
 from balsadb.client.words import Word, encode, to_python
 from balsadb.errors import CommandError, NoServer, OutcomeUnknown

@@ -9,207 +9,115 @@ A front feeds it events and carries out its actions:
     actions() -> Connect | Send | Close, in this order to be carried out
     finished() -> calls whose `reply` or `error` is now known
 
-Time is an argument (seconds of any clock that only goes forward), jitter comes from an injected source, so a
-test can play every race. One connection at a time carries new calls, pipelined; an older one lives on only
-until its answers are in.
+Time is an argument (seconds of any clock that only goes forward) and randomness is injected, so a test can
+play every race. One connection at a time carries new calls, pipelined; an older one lives on only until its
+answers are in.
 
 **What may be repeated** (rule S3). A call that was never handed to a connection, or that a server refused
 definitely, is tried again elsewhere until its deadline; if that passes, it certainly did not happen:
-`NotApplied`. A *write* whose connection broke, whose answer did not come in time, or that was answered
-`-UNKNOWN`, may have happened: it ends with `OutcomeUnknown`, whatever other attempts said. A *read* has no
-effect, so it is simply asked again.
+`NotApplied`. A *read* has no effect, so it is simply asked again. A *write* whose connection broke, whose
+answer did not come in time, or that was answered `-UNKNOWN`, may have happened: its outcome is open. In a
+session it is sent again under its number, and the session tells what became of it; if the deadline or the
+session's end comes first, it is `OutcomeUnknown`, whatever other attempts said.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from math import inf
-from typing import Any, TypeAlias
+from typing import Any
 
 from balsadb.address import format_address, format_addresses
-from balsadb.client.words import encode, is_certainly_not_applied, is_open_outcome
-from balsadb.errors import (
-    ClientError,
-    CommandError,
-    NoServer,
-    NotApplied,
-    OutcomeUnknown,
-    ProtocolError,
-    UsageError,
+from balsadb.client.call import (
+    Action,
+    Address,
+    Before,
+    Call,
+    ClerkOptions,
+    Close,
+    Command,
+    Connect,
+    Kind,
+    Link,
+    Random,
+    Send,
 )
+from balsadb.client.desk import Desk
+from balsadb.client.ring import Ring, read_members
+from balsadb.client.verdicts import Verdict
+from balsadb.client.words import encode
+from balsadb.errors import ClientError, NoServer, ProtocolError
 from balsadb.kv.reply import Refusal
-from balsadb.resp.decode import ReplyParser
 
-Address: TypeAlias = tuple[str, int]
+ASK_FOR_MEMBERS = encode("CLUSTER", "SLOTS")
+"""Every node answers it at once, with all members, the leader first."""
 
-ASK_FOR_LEADER = encode("CLUSTER", "SLOTS")
-"""Every node answers it at once and names the leader first."""
-
-
-@dataclass(frozen=True)
-class ClerkOptions:
-    """Times in seconds, and bounds."""
-
-    connect_timeout: float = 1.0
-    """A server that has not accepted a connection after this is passed over."""
-    answer_timeout: float = 3.0
-    """A connection on which calls wait and nothing was heard for this long is given up. More than the 2.5 s
-    after which a server itself answers that it can't."""
-    backoff_min: float = 0.025
-    """Pause after all servers failed once; doubles with every further round."""
-    backoff_max: float = 1.0
-    """Longest pause. A random part of up to a half is taken off each, so that clients don't march in step."""
-    leader_interval: float = 5.0
-    """How often to ask who leads, at most."""
-    prefer_leader: bool = True
-    """Move to the leader when it is among the given servers. Any server serves; the leader saves a hop."""
-    fail_fast: bool = False
-    """Give up as soon as every server refused to connect, instead of waiting for one until the deadline."""
-    calls_max: int = 65_536
-    """Calls under way; further ones are refused at once."""
-    bytes_max: int = 64 * 1024 * 1024
-    """Bytes of the commands under way; one call is always admitted."""
-
-
-@dataclass(frozen=True)
-class Connect:
-    """Open a connection; report `connected(number)` or `connect_failed(number)`."""
-
-    number: int
-    address: Address
-
-
-@dataclass(frozen=True)
-class Send:
-    """Write these bytes to a connection. From now on they count as sent, whatever becomes of them."""
-
-    number: int
-    data: bytes
-
-
-@dataclass(frozen=True)
-class Close:
-    """Close a connection, or stop connecting. No event about it is expected; late ones are ignored."""
-
-    number: int
-
-
-Action: TypeAlias = Connect | Send | Close
-
-
-class Call:
-    """One operation from its submission to its result."""
-
-    __slots__ = ("data", "deadline", "done", "error", "is_read", "owner", "reason", "reply")
-
-    def __init__(self, data: bytes, is_read: bool, deadline: float, owner: Any) -> None:
-        self.data = data
-        """The encoded command."""
-        self.is_read = is_read
-        """Without effect, hence free to be asked again."""
-        self.deadline = deadline
-        """When the caller wants an answer of whatever kind."""
-        self.owner = owner
-        """The front's; the core never looks at it."""
-        self.reason = ""
-        """Why the last attempt came to nothing; empty before that."""
-        self.done = False
-        """True: `reply` or `error` is final, or nobody waits for it any more."""
-        self.reply: Any = None
-        """The answer, when `error` is None."""
-        self.error: ClientError | None = None
-        """Why there is none."""
-
-
-class Link:
-    """One connection, while it is being made and while it is open."""
-
-    __slots__ = ("connect_deadline", "heard_at", "is_open", "number", "parser", "sent", "server", "to_leader")
-
-    def __init__(self, number: int, server: int, connect_deadline: float, to_leader: bool) -> None:
-        self.number = number
-        """Never used again, so that a late event about an older connection is known as such."""
-        self.server = server
-        """Index of its server."""
-        self.connect_deadline = connect_deadline
-        """When it must be open."""
-        self.to_leader = to_leader
-        """True: made beside the current link, to take over from it once it is open."""
-        self.is_open = False
-        self.heard_at = 0.0
-        """When something was last received, or when the first of the waiting calls was sent."""
-        self.sent: deque[Call | None] = deque()
-        """What was sent and not yet answered, in order; None stands for the question who leads."""
-        self.parser = ReplyParser()
+_TRY_ELSEWHERE = frozenset((Verdict.NOT_APPLIED, Verdict.OPEN))
+_NOT_EXECUTED = frozenset((Verdict.ANSWERED, Verdict.REFUSED))
 
 
 class ClerkCore:
     """See the module's text. Not thread-safe; fronts take care of that."""
 
-    def __init__(
-        self, servers: Sequence[Address], options: ClerkOptions, jitter: Callable[[float, float], float]
-    ) -> None:
-        """`jitter(low, high)` draws a number between the two, as `random.Random().uniform` does."""
-        if not servers:
-            raise UsageError("a Clerk needs at least one server")
-        self.servers = list(dict.fromkeys(servers))
+    def __init__(self, servers: Sequence[Address], options: ClerkOptions, random: Random) -> None:
         self.options = options
-        self._jitter = jitter
+        self.ring = Ring(servers, options, random)
+        self.desk = Desk(options, random, self._nobody_answers)
+        self.retries = 0
+        """Attempts beyond the first of each call, so far."""
+        self.moves = 0
+        """Changes of the connection that carries new calls, so far."""
         self._links: dict[int, Link] = {}
         self._current: Link | None = None
-        self._server = 0  # index of the server to try next
-        self._waiting: deque[Call] = deque()
-        self._finished: list[Call] = []
         self._actions: list[Action] = []
         self._numbers = 0
-        self._failures = 0  # in a row, without a single answer in between
-        self._connect_failures: dict[int, str] = {}  # by server, since the last connection that was made
-        self._paused_until = -inf
+        self._connect_failures: dict[Address, str] = {}  # since the last connection that was made
         self._asked_at = -inf
-        self._calls = 0
-        self._bytes = 0
-        self._first_deadline = inf  # no call's deadline is earlier
-        self.closed = False
+        self._now = -inf  # of the latest event
 
     # ------------------------------------------------------------------ what callers want
 
-    def submit(self, data: bytes, is_read: bool, deadline: float, owner: Any = None) -> Call:
-        """Take a call. Raises `NotApplied` when too much is under way already."""
-        if self.closed:
-            raise NotApplied("this Clerk is closed")
-        if self._calls and (
-            self._calls >= self.options.calls_max or self._bytes + len(data) > self.options.bytes_max
-        ):
-            raise NotApplied(f"{self._calls:,} calls with {self._bytes:,} bytes are under way already")
-        call = Call(data, is_read, deadline, owner)
-        self._calls += 1
-        self._bytes += len(data)
-        self._waiting.append(call)
-        if deadline < self._first_deadline:
-            self._first_deadline = deadline
-        return call
+    @property
+    def closed(self) -> bool:
+        """True after `close()`."""
+        return self.desk.closed
+
+    def submit(self, command: Command, deadline: float, owner: Any = None, ordered: bool = False) -> Call:
+        """Take a call. Raises `NotApplied` when too much is under way already.
+
+        An `ordered` one is not sent before those that were submitted earlier.
+        """
+        return self.desk.submit(command, deadline, owner, ordered)
 
     def abandon(self, call: Call) -> None:
         """Nobody waits for this call any more. If it was not sent yet it won't be."""
-        if not call.done:
-            self._release(call)
+        self.desk.abandon(call)
+
+    def end_session(self, now: float, owner: Any = None) -> Call | None:
+        """Have the database close the session, if that takes no more than one message.
+
+        Returns the call to wait for before `close()`. A session that is not closed ends by itself.
+        """
+        if self._current is None or not self._current.is_open:
+            return None
+        return self.desk.end_session(now, owner)
+
+    def finished(self) -> list[Call]:
+        """Return the calls that got a result since the last time."""
+        return self.desk.finished()
 
     def close(self) -> None:
         """End every call and close every connection."""
-        self.closed = True
+        self.desk.closed = True
         for link in list(self._links.values()):
             self._discard(link, "the Clerk was closed")
-        for call in self._waiting:
-            if not call.done:
-                self._fail(call, NotApplied("the Clerk was closed"))
-        self._waiting.clear()
+        self.desk.give_up("the Clerk was closed")
 
     # ------------------------------------------------------------------ what connections report
 
     def connected(self, number: int, now: float) -> None:
         """The connection is open."""
+        self._now = now
         link = self._links.get(number)
         if link is None:
             return
@@ -220,68 +128,81 @@ class ClerkCore:
 
     def connect_failed(self, number: int, reason: str, now: float) -> None:
         """The connection could not be made; `reason` is a few words for people."""
+        self._now = now
         link = self._links.pop(number, None)
         if link is None:
             return
-        self._connect_failures[link.server] = reason
+        self._connect_failures[link.address] = reason
         if link is self._current:
-            self._move_on(now)
-        if self.options.fail_fast and len(self._connect_failures) == len(self.servers) and not self._links:
-            for call in self._waiting:
-                if not call.done:
-                    self._fail(call, self._gave_up(call))
-            self._waiting.clear()
+            self._move_on(link.address)
+        all_failed = all(address in self._connect_failures for address in self.ring.servers)
+        if self.options.fail_fast and all_failed and not self._links:
+            self.desk.give_up()
 
     def received(self, number: int, data: bytes, now: float) -> None:
         """Bytes arrived."""
+        self._now = now
         link = self._links.get(number)
         if link is None:
             return
-        link.heard_at = now
+        link.heard, link.heard_at = True, now
         try:
             replies = link.parser.feed(data)
         except ProtocolError as error:
-            self._break(link, f"nonsense from the server ({error})", now)
+            self._break(link, f"nonsense from the server ({error})")
             return
+        desk, sent = self.desk, link.sent
         again: list[Call] = []
-        sent = link.sent
+        failed = answered = False
         for reply in replies:
             if not sent:
-                self._break(link, "an answer to no question", now)
+                self._break(link, "an answer to no question")
                 break
-            call = sent.popleft()
-            if call is None:
-                self._learn_leader(link, reply, now)
-            elif call.done:
+            what = sent.popleft()
+            if what is None:
+                self._learn_members(link, reply)
+            elif isinstance(what, Before):
+                if not desk.take_before(what.call, reply):
+                    self._break(link, "an answer that a transaction never gets")
+                    break
+            elif what.done:
                 pass
-            elif isinstance(reply, Refusal):
-                if self._refused(call, reply.text):
-                    again.append(call)
+            elif type(reply) is Refusal:
+                verdict = desk.refused(what, reply.text)
+                if verdict in _TRY_ELSEWHERE:
+                    failed = True
+                else:
+                    answered = True
+                again.append(what)
+                if what.command.led and verdict in _NOT_EXECUTED and not reply.text.startswith(b"EXECABORT"):
+                    # Nobody knows whether this connection is still inside MULTI.
+                    self._break(link, f"a transaction was answered {what.reason}")
+                    break
             else:
-                call.reply = reply
-                self._failures = 0
-                self._release(call)
-                self._finished.append(call)
-        if again:
-            self._waiting.extendleft(reversed(again))
-            if link is self._current:
-                self._move_on(now)
+                answered = True
+                desk.succeed(what, reply)
+        desk.requeue(again)
+        if answered:
+            self.ring.succeeded()
+        if failed and link is self._current:
+            self._move_on(link.address)
         if not sent and link is not self._current:
             self._forget(link)
 
     def lost(self, number: int, reason: str, now: float) -> None:
         """An open connection ended."""
+        self._now = now
         link = self._links.get(number)
         if link is not None:
-            self._break(link, reason, now, closed=True)
+            self._break(link, reason, closed=True)
 
     # ------------------------------------------------------------------ time
 
     def wake_at(self) -> float | None:
         """When `tick` must be called at the latest; None: not at all."""
-        when = self._first_deadline if self._calls else inf
-        if self._waiting and self._current is None:
-            when = min(when, self._paused_until)
+        when = self.desk.wake_at()
+        if self._current is None and not self.desk.is_empty:
+            when = min(when, self.ring.paused_until)
         for link in self._links.values():
             if not link.is_open:
                 when = min(when, link.connect_deadline)
@@ -290,7 +211,8 @@ class ClerkCore:
         return None if when == inf else when
 
     def tick(self, now: float) -> None:
-        """Give up what has waited too long."""
+        """Give up what has waited too long, and keep the session alive."""
+        self._now = now
         for link in list(self._links.values()):
             if not link.is_open:
                 if now >= link.connect_deadline:
@@ -299,164 +221,113 @@ class ClerkCore:
                         link.number, f"no answer within {self.options.connect_timeout:g} s", now
                     )
             elif link.sent and now >= link.heard_at + self.options.answer_timeout:
-                self._break(link, f"no answer within {self.options.answer_timeout:g} s", now)
-        if now >= self._first_deadline:
-            self._sweep(now)
+                self._break(link, f"no answer within {self.options.answer_timeout:g} s")
+        self.desk.tick(now, self._flying)
 
-    def _sweep(self, now: float) -> None:
-        """End the calls whose deadline has come, and find the next one."""
-        first = inf
-        kept: deque[Call] = deque()
-        for call in self._waiting:
-            if call.done:
-                continue
-            if now >= call.deadline:
-                self._fail(call, self._gave_up(call))
-                continue
-            kept.append(call)
-            first = min(first, call.deadline)
-        self._waiting = kept
-        for link in self._links.values():
-            where = format_address(*self.servers[link.server])
-            for sent in link.sent:
-                if sent is None or sent.done:
-                    continue
-                if now >= sent.deadline:
-                    # Its place stays: the answer may still come and must not go to the next call.
-                    self._fail(sent, self._unanswered(sent, f"{where} did not answer in time"))
-                else:
-                    first = min(first, sent.deadline)
-        self._first_deadline = first
+    def _flying(self) -> list[tuple[Call, str]]:
+        """Return the calls that were sent, each with its server."""
+        # A call that is given up keeps its place: the answer may still come and must not go to the next one.
+        return [
+            (call, format_address(*link.address))
+            for link in self._links.values()
+            for call in link.sent
+            if isinstance(call, Call)
+        ]
 
     # ------------------------------------------------------------------ what to do
 
     def actions(self, now: float) -> list[Action]:
         """Return what the front must do now, in order."""
-        if self._waiting:
+        self._now = now
+        if not self.desk.is_empty:
             self._send_waiting(now)
         if not self._actions:
             return []
         actions, self._actions = self._actions, []
         return actions
 
-    def finished(self) -> list[Call]:
-        """Return the calls that got a result since the last time."""
-        finished, self._finished = self._finished, []
-        return finished
-
     def _send_waiting(self, now: float) -> None:
         link = self._current
         if link is None:
-            if now < self._paused_until:
+            if now < self.ring.paused_until:
                 return
-            link = self._current = self._link_to(self._server, now)
+            link = self._current = self._link_to(self.ring.candidate)
         if not link.is_open:
             return
         parts: list[bytes] = []
         if not link.sent:
             link.heard_at = now
-        if self.options.prefer_leader and now >= self._asked_at + self.options.leader_interval:
+        calls = self.desk.take(now)
+        options = self.options
+        wants_members = options.prefer_leader or options.discover
+        if calls and wants_members and now >= self._asked_at + options.leader_interval:
             self._asked_at = now
-            parts.append(ASK_FOR_LEADER)
+            parts.append(ASK_FOR_MEMBERS)
             link.sent.append(None)
-        for call in self._waiting:
-            if not call.done:
-                parts.append(call.data)
-                link.sent.append(call)
-        self._waiting.clear()
-        self._actions.append(Send(link.number, b"".join(parts)))
+        for call in calls:
+            if call.kind is Kind.ONCE:
+                assert call.session is not None
+                parts.append(call.session.encode(call))
+            else:
+                parts.append(call.command.encoded())
+            if call.first_sent:
+                self.retries += 1
+            else:
+                call.first_sent = now
+            call.early = b""
+            if call.command.led:
+                link.sent.extend([Before(call)] * call.command.led)
+            link.sent.append(call)
+        if parts:
+            self._actions.append(Send(link.number, b"".join(parts)))
 
-    def _link_to(self, server: int, now: float, to_leader: bool = False) -> Link:
+    def _link_to(self, address: Address, to_leader: bool = False) -> Link:
         """Return the connection to a server, open or on its way; there is at most one."""
         for link in self._links.values():
-            if link.server == server:
+            if link.address == address:
                 return link
         self._numbers += 1
-        link = Link(self._numbers, server, now + self.options.connect_timeout, to_leader)
+        link = Link(self._numbers, address, self._now + self.options.connect_timeout, to_leader)
         self._links[link.number] = link
-        self._actions.append(Connect(link.number, self.servers[server]))
+        self._actions.append(Connect(link.number, address))
         return link
-
-    # ------------------------------------------------------------------ outcomes
-
-    def _refused(self, call: Call, text: bytes) -> bool:
-        """Take an error reply. True: the call is to be tried again."""
-        words = text.decode(errors="replace")
-        if is_certainly_not_applied(text):
-            call.reason = words
-            return True
-        if is_open_outcome(text):
-            if call.is_read:
-                call.reason = words
-                return True
-            self._fail(call, OutcomeUnknown(words))
-        else:
-            # A deterministic refusal is an answer like any other.
-            self._failures = 0
-            self._fail(call, CommandError(words))
-        return False
-
-    def _break(self, link: Link, reason: str, now: float, closed: bool = False) -> None:
-        """A connection is unusable: reads go elsewhere, the fate of its writes is unknown."""
-        was_current = link is self._current
-        self._discard(link, f"{format_address(*self.servers[link.server])}: {reason}", closed)
-        if was_current:
-            self._move_on(now)
-
-    def _discard(self, link: Link, reason: str, closed: bool = False) -> None:
-        again: list[Call] = []
-        for call in link.sent:
-            if call is None or call.done:
-                continue
-            call.reason = reason
-            if call.is_read and not self.closed:
-                again.append(call)
-            else:
-                self._fail(call, self._unanswered(call, reason))
-        link.sent.clear()
-        self._waiting.extendleft(reversed(again))
-        self._forget(link, closed)
-
-    def _unanswered(self, call: Call, reason: str) -> ClientError:
-        if call.is_read:
-            return NotApplied(f"no answer: {reason}")
-        return OutcomeUnknown(f"the write was sent and may have happened, or may happen yet: {reason}")
-
-    def _gave_up(self, call: Call) -> ClientError:
-        """The error for a call of which no attempt can have had an effect (rule S3)."""
-        if call.reason:
-            return NotApplied(f"gave up: {call.reason}")
-        reasons = list(dict.fromkeys(self._connect_failures.values())) or ["no answer"]
-        return NoServer(f"no server answers at {format_addresses(self.servers)} ({'; '.join(reasons)})")
-
-    def _fail(self, call: Call, error: ClientError) -> None:
-        call.error = error
-        self._release(call)
-        self._finished.append(call)
-
-    def _release(self, call: Call) -> None:
-        call.done = True
-        self._calls -= 1
-        self._bytes -= len(call.data)
-        call.data = b""
 
     # ------------------------------------------------------------------ which server
 
-    def _move_on(self, now: float) -> None:
-        """The current server failed us: the next one is tried, after a pause once all have failed."""
+    def _break(self, link: Link, reason: str, closed: bool = False) -> None:
+        """A connection is unusable: what was sent over it has an open outcome."""
+        was_current = link is self._current
+        self._discard(link, f"{format_address(*link.address)}: {reason}", closed)
+        if was_current:
+            # A connection that worked and was closed by the other side says little of the server: between the
+            # two there may be something that cuts connections. One that is gone does not take the next one.
+            self._move_on(link.address, again=closed and link.heard)
+
+    def _discard(self, link: Link, reason: str, closed: bool = False) -> None:
+        sent = [call for call in link.sent if isinstance(call, Call)]
+        link.sent.clear()
+        self.desk.unanswered(sent, reason)
+        self._forget(link, closed)
+
+    def _nobody_answers(self) -> ClientError:
+        reasons = list(dict.fromkeys(self._connect_failures.values())) or ["no answer"]
+        return NoServer(f"no server answers at {format_addresses(self.ring.servers)} ({'; '.join(reasons)})")
+
+    def _move_on(self, address: Address, again: bool = False) -> None:
+        """The current connection failed us, and with it its server unless that is to be tried `again`."""
         self._retire_current()
-        self._server = (self._server + 1) % len(self.servers)
-        self._failures += 1
+        self.moves += 1
         self._asked_at = -inf
-        rounds, rest = divmod(self._failures, len(self.servers))
-        if rest == 0:
-            longest = min(self.options.backoff_max, self.options.backoff_min * 2 ** min(rounds - 1, 20))
-            self._paused_until = now + longest * self._jitter(0.5, 1.0)
+        self.ring.failed(address, self._now, again)
+        for link in self._links.values():
+            if link.to_leader:
+                self.ring.candidate = link.address  # it is on its way
 
     def _use(self, link: Link) -> None:
         self._retire_current()
         self._current = link
-        self._server = link.server
+        self.moves += 1
+        self.ring.candidate = link.address
 
     def _retire_current(self) -> None:
         """Send nothing more on the current connection; it stays until its answers are in."""
@@ -470,24 +341,16 @@ class ClerkCore:
         if link is self._current:
             self._current = None
 
-    def _learn_leader(self, link: Link, reply: object, now: float) -> None:
-        """Move to the leader if it is one of our servers and this is not its connection already."""
-        leader = _first_node(reply)
-        # An address that we were not given may be unreachable from here, or lead round a proxy.
-        if leader is None or leader not in self.servers or link is not self._current:
+    def _learn_members(self, link: Link, reply: object) -> None:
+        """Follow changes of the membership, and move to the leader unless this is its connection already."""
+        members = read_members(reply)
+        if self.options.discover:
+            self.ring.learn(members)
+        if not self.options.prefer_leader or not members or link is not self._current:
             return
-        server = self.servers.index(leader)
-        if server == link.server:
+        leader = members[0]
+        if leader == link.address or leader not in self.ring.servers:
             return
-        preferred = self._link_to(server, now, to_leader=True)
+        preferred = self._link_to(leader, to_leader=True)
         if preferred.is_open:
             self._use(preferred)
-
-
-def _first_node(reply: object) -> Address | None:
-    """Read the first node of the first range in an answer to CLUSTER SLOTS, whatever else was answered."""
-    match reply:
-        case [[_, _, [bytes(host), int(port), *_], *_], *_]:
-            return host.decode(errors="replace"), port
-        case _:
-            return None

@@ -1,16 +1,16 @@
-"""What the Clerk knows about commands and refusals: how to write them, which may be repeated, what they mean.
+"""What the Clerk knows about commands: how to write them, which may be repeated, how their answers look.
 
-The safe answer is always the default: a command that is not known to be a read is treated as a write, and a
-refusal that is not known to be temporary is given to the caller.
+The safe answer is always the default: a command that is not known to be a read is taken for a write.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from balsadb.client.call import Command, Kind
 from balsadb.errors import CommandError, UsageError
 from balsadb.kv.reply import Mapping, NullArray, Refusal, Reply, Status
-from balsadb.resp.decode import encode_command
 
 ARGUMENTS_MAX = 65_536
 """Arguments of one command, as the server counts them."""
@@ -18,6 +18,15 @@ ARGUMENT_BYTES_MAX = 8 * 1024 * 1024
 """Bytes of one argument: the largest value."""
 COMMAND_BYTES_MAX = 16 * 1024 * 1024
 """Bytes of one command. The server closes the connection on a longer one, and with it every other call."""
+
+ONCE_WORDS = 4
+"""Words that a session adds to a command: ONCE, the session's id, and two numbers."""
+ONCE_BYTES = 4096
+"""Bytes that they may take, generously."""
+TRANSACTION_COMMANDS_MAX = 65_536
+"""Commands of one transaction, as the server counts them."""
+TRANSACTION_BYTES_MAX = 16 * 1024 * 1024
+"""Bytes of all commands of one transaction."""
 
 Word = str | bytes | int
 """What a caller may pass as key, value or argument. Texts are sent as UTF-8."""
@@ -27,6 +36,13 @@ READS = frozenset(
     b"CLUSTER COMMAND DBSIZE ECHO EXISTS EXPIRETIME GET GETRANGE INFO KEYS LASTSAVE MGET PEXPIRETIME PING "
     b"PTTL RANDOMKEY ROLE SCAN STRLEN SUBSTR TIME TTL TYPE".split()
 )
+
+NODE_COMMANDS = frozenset(
+    b"ACL BGREWRITEAOF BGSAVE CONFIG DEBUG FAILOVER LATENCY MEMORY MODULE ONCE RAFT REPLICAOF SAVE SESSION "
+    b"SHUTDOWN SLAVEOF SLOWLOG WAIT".split()
+)
+"""Commands that have an effect but concern one node or the cluster, so that no session can hold them. All
+others are taken for writes of data."""
 
 RAFT_READS = frozenset(b"STATUS MEMBERS DIGEST HELP".split())
 """Forms of RAFT that change nothing. (RAFT DIGEST goes through the log but leaves the data as it is.)"""
@@ -38,14 +54,7 @@ CONNECTION_STATE = frozenset(
 """Commands that change what a connection means. A Clerk shares one connection among all its callers and
 replaces it at will, so these would strike strangers or be lost without a word."""
 
-CERTAINLY_NOT_APPLIED = frozenset((b"CLUSTERDOWN", b"TRYAGAIN", b"LOADING"))
-"""First words of refusals that say: not done, may be done elsewhere or later (design section 7)."""
-
-OPEN_OUTCOME = b"UNKNOWN"
-"""First word of the refusal that says: the deadline passed, and it may happen yet."""
-
-TOO_MANY_CLIENTS = b"ERR max number of clients reached"
-"""Answered to a connection before any of its commands is read: certainly not done."""
+MULTI = b"*1\r\n$5\r\nMULTI\r\n"
 
 
 def to_bytes(word: Word) -> bytes:
@@ -61,15 +70,40 @@ def to_bytes(word: Word) -> bytes:
     raise UsageError(f"a key, value or argument must be str, bytes or int, not {type(word).__name__}")
 
 
+def bulk(word: bytes) -> bytes:
+    """Encode one word of a command."""
+    return b"$%d\r\n%b\r\n" % (len(word), word)
+
+
 def encode(*words: Word) -> bytes:
     """Encode one command, refusing what the server would answer by closing the connection."""
     argv = [word if type(word) is bytes else to_bytes(word) for word in words]
-    data = encode_command(argv)
-    if len(data) > ARGUMENT_BYTES_MAX:
-        _check_sizes(argv, len(data))
-    elif len(argv) > ARGUMENTS_MAX:
-        raise UsageError(f"a command has at most {ARGUMENTS_MAX:,} arguments, not {len(argv):,}")
-    return data
+    return b"*%d\r\n%b" % (len(argv), _body(argv))
+
+
+def command(kind: Kind, *words: Word) -> Command:
+    """Encode one command for a Clerk, with the same checks."""
+    argv = [word if type(word) is bytes else to_bytes(word) for word in words]
+    return Command(kind, len(argv), _body(argv))
+
+
+def transaction(commands: Sequence[Command]) -> Command:
+    """Return the commands as one that runs in a session, all or nothing."""
+    lead = b"".join([MULTI, *(one.encoded() for one in commands)])
+    if len(lead) > TRANSACTION_BYTES_MAX:
+        raise UsageError(f"a transaction has at most {TRANSACTION_BYTES_MAX:,} bytes, not {len(lead):,}")
+    if len(commands) > TRANSACTION_COMMANDS_MAX:
+        raise UsageError(
+            f"a transaction has at most {TRANSACTION_COMMANDS_MAX:,} commands, not {len(commands):,}"
+        )
+    return Command(Kind.ONCE, 1, bulk(b"EXEC"), lead, len(commands) + 1)
+
+
+def _body(argv: list[bytes]) -> bytes:
+    body = b"".join([b"$%d\r\n%b\r\n" % (len(word), word) for word in argv])
+    if len(body) > ARGUMENT_BYTES_MAX or len(argv) > ARGUMENTS_MAX - ONCE_WORDS:
+        _check_sizes(argv, len(body))
+    return body
 
 
 def _check_sizes(argv: list[bytes], total: int) -> None:
@@ -77,14 +111,16 @@ def _check_sizes(argv: list[bytes], total: int) -> None:
         raise UsageError(
             f"a key, value or argument has at most {ARGUMENT_BYTES_MAX:,} bytes, not {longest:,}"
         )
-    if total > COMMAND_BYTES_MAX:
-        raise UsageError(f"a command has at most {COMMAND_BYTES_MAX:,} bytes, not {total:,}")
-    if len(argv) > ARGUMENTS_MAX:
-        raise UsageError(f"a command has at most {ARGUMENTS_MAX:,} arguments, not {len(argv):,}")
+    if total > COMMAND_BYTES_MAX - ONCE_BYTES:
+        most = COMMAND_BYTES_MAX - ONCE_BYTES
+        raise UsageError(f"a command has at most {most:,} bytes, not {total:,}")
+    if len(argv) > ARGUMENTS_MAX - ONCE_WORDS:
+        most = ARGUMENTS_MAX - ONCE_WORDS
+        raise UsageError(f"a command has at most {most:,} arguments, not {len(argv):,}")
 
 
-def classify(words: tuple[Word, ...]) -> bool:
-    """Say whether a command is a read; else it is taken for a write. Refuse what can't share a connection."""
+def classify(words: tuple[Word, ...]) -> Kind:
+    """Say what may be done when the answer to a command is lost. Refuse what can't share a connection."""
     if not words:
         raise UsageError("execute() needs a command, such as execute('GET', 'key')")
     name = to_bytes(words[0]).upper()
@@ -92,9 +128,11 @@ def classify(words: tuple[Word, ...]) -> bool:
         raise UsageError(
             f"{name.decode()} changes the state of a connection, and a Clerk shares its connection"
         )
-    if name == b"RAFT":
-        return len(words) > 1 and to_bytes(words[1]).upper() in RAFT_READS
-    return name in READS
+    if name in READS:
+        return Kind.READ
+    if name == b"RAFT" and len(words) > 1 and to_bytes(words[1]).upper() in RAFT_READS:
+        return Kind.READ
+    return Kind.PLAIN if name in NODE_COMMANDS else Kind.ONCE
 
 
 def to_python(reply: Reply) -> Any:
@@ -112,13 +150,3 @@ def to_python(reply: Reply) -> Any:
             return None
         case _:
             return reply
-
-
-def is_certainly_not_applied(refusal: bytes) -> bool:
-    """Say whether an error reply promises that the command was not and will not be run."""
-    return refusal.split(b" ", 1)[0] in CERTAINLY_NOT_APPLIED or refusal.startswith(TOO_MANY_CLIENTS)
-
-
-def is_open_outcome(refusal: bytes) -> bool:
-    """Say whether an error reply leaves open whether the command was or will be run."""
-    return refusal.split(b" ", 1)[0] == OPEN_OUTCOME

@@ -20,12 +20,18 @@ from typing import Final, Protocol
 import msgspec
 
 from balsadb.errors import LocalFault
+from balsadb.kv.sessions import Session
 from balsadb.kv.store import Record
 
-STATE_VERSION: Final = 1
+STATE_VERSION: Final = 3
 """Version of everything in a cut. Another one stops the node with a sentence."""
+RECORDS_VERSION: Final = 2
+"""Version of the records alone, which is all that a backup takes of a state."""
 SLICE_KEYS: Final = 512
 """Keys that one slice of the work handles: well below a millisecond."""
+
+SLICE_SESSIONS: Final = 128
+"""The same for sessions, each of which may have a window full of replies."""
 
 _REVISION: Final = struct.Struct("<QI")
 _EXPIRES: Final = 1 << 31
@@ -53,6 +59,8 @@ class Bookkeeping(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """(index, hex digest) of the digests that can still be asked for, ascending (rule S8)."""
     keys: int = 0
     """Number of keys."""
+    term_time_ms: int = 0
+    """Log time of the first entry of `term`: sessions live at least one ttl from then on (rule S6)."""
 
 
 _DECODER: Final = msgspec.msgpack.Decoder(Bookkeeping)
@@ -112,6 +120,12 @@ class Batch(Protocol):
     def clear(self) -> None:
         """Take all keys and hints away that are there, without a look at them. Comes first."""
 
+    def put_session(self, id: bytes, data: bytes) -> None:
+        """Set a session."""
+
+    def remove_session(self, id: bytes) -> None:
+        """Take a session away, present or not."""
+
     def bookkeeping(self, data: bytes) -> None:
         """Replace the bookkeeping."""
 
@@ -144,11 +158,14 @@ class Base(Protocol):
     def hints(self, start: bytes, count: int) -> list[bytes]:
         """Return up to `count` hints from `start` on, in their order. May be called from a worker thread."""
 
+    def sessions(self) -> Iterator[tuple[bytes, bytes]]:
+        """Yield all sessions, encoded, by their ids."""
+
 
 class Cut:
     """Everything that changed since the cut before, frozen."""
 
-    __slots__ = ("blind", "bookkeeping", "changes", "cleared", "hints", "release", "size")
+    __slots__ = ("blind", "bookkeeping", "changes", "cleared", "hints", "release", "sessions", "size")
 
     def __init__(
         self,
@@ -171,6 +188,8 @@ class Cut:
         """Hints that were set (True) and dropped (False)."""
         self.cleared = cleared
         """True when all keys and hints were taken away before the changes (rule S5)."""
+        self.sessions: dict[bytes, Session | None] = {}
+        """The sessions that changed; None for one that ended. Never changed any more either."""
         self.release = False
         """True when the log waits to be shortened: make this cut durable at once."""
 
@@ -201,6 +220,15 @@ class Cut:
             for hint in hints[start : start + SLICE_KEYS]:
                 batch.hint(hint, self.hints[hint])
         batch.bookkeeping(encode_bookkeeping(self.bookkeeping))
+        ids = sorted(self.sessions)
+        for start in range(0, len(ids), SLICE_SESSIONS):
+            yield
+            for id in ids[start : start + SLICE_SESSIONS]:
+                session = self.sessions[id]
+                if session is None:
+                    batch.remove_session(id)
+                else:
+                    batch.put_session(id, session.encode())
 
 
 def _sort(names: Iterable[bytes], result: list[bytes]) -> Iterator[None]:

@@ -4,31 +4,23 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from itertools import chain
 from typing import Final
 
 import msgspec
 
 from balsadb.kv.limits import DIGESTS_KEPT
 from balsadb.kv.reply import Reply
-from balsadb.kv.store import Record
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _CHUNK_BYTES: Final = 64 * 1024
 """Records collect up to this size before they are hashed: one call for many of them."""
 
 
-def hash_state(
-    header: tuple[object, ...], records: Iterable[tuple[bytes, Record]], hints: Iterable[bytes] = ()
-) -> bytes:
-    """Return the hex digest of a state.
-
-    It covers the header, then every key with value, revision and deadline in key order, then the hints.
-    """
+def hash_state(header: tuple[object, ...], items: Iterable[tuple[bytes, object]]) -> bytes:
+    """Return the hex digest of a state: its header, then every key and every session, in their orders."""
     digest = hashlib.blake2b(_ENCODER.encode(header), digest_size=32)
     chunk = bytearray()
-    item: object
-    for item in chain(records, hints):
+    for item in items:
         _ENCODER.encode_into(item, chunk, len(chunk))
         if len(chunk) >= _CHUNK_BYTES:
             digest.update(chunk)

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, TypeAlias
 
-from balsadb.kv.batch import EXEC
+from balsadb.kv.batch import EXEC, ONCE_EXEC
 from balsadb.kv.command import Command, Handler, Kind
 from balsadb.kv.commands.numbers import integer
+from balsadb.kv.commands.sessions import Attempt
 from balsadb.kv.keyspace import Keyspace
 from balsadb.kv.limits import CHANGE_BYTES_MAX, REPLY_BYTES_MAX
 from balsadb.kv.refusals import (
@@ -33,6 +34,8 @@ _Runner: TypeAlias = tuple[Handler, int, int]
 """A handler with the least and the greatest number of words that it takes."""
 
 _ANY_COUNT: Final = 2**62
+_HEADERS: Final = {EXEC: 2, ONCE_EXEC: 5}
+"""How many words the header of a transaction has, without the keys that are watched."""
 _EXHAUSTED: Final = CHANGE_BYTES_MAX + 1
 """Value of `Keyspace.spent` from the first command on that found the entry's budget used up."""
 
@@ -51,10 +54,17 @@ def _runners(*kinds: Kind, unlogged: bool) -> dict[bytes, _Runner]:
     return found
 
 
+def _flags(name: bytes) -> tuple[bytes, ...]:
+    command = lookup(name)
+    return () if command is None else command.flags
+
+
 LOGGED: Final = _runners(Kind.READ, Kind.WRITE, unlogged=False)
 """What may run from the log."""
 READS: Final = _runners(Kind.READ, unlogged=True)
 """What may run between entries."""
+_INSIDE: Final = {name: runner for name, runner in LOGGED.items() if b"no_multi" not in _flags(name)}
+"""What may run in a transaction and in a ONCE."""
 
 
 def run_batch(
@@ -89,9 +99,10 @@ def _run(
             if reply is OVER_BUDGET:
                 # What follows must not overtake a refused command, so it is refused too (rule S5).
                 space.spent = _EXHAUSTED
-        elif argv and argv[0] == EXEC:
+        elif argv and argv[0] in _HEADERS:
             count = _count(argv, len(commands) - position - 1)
-            reply = _run_transaction(space, commands, position, count)
+            run = _run_transaction if argv[0] == EXEC else _run_transaction_once
+            reply = run(space, commands, position, count)
             position += len(commands) if count is None else count
         elif space.spent > CHANGE_BYTES_MAX:
             reply = OVER_BUDGET
@@ -132,7 +143,9 @@ def _count(header: list[bytes], available: int) -> int | None:
 
     Behind the count stand the keys that the client watches, each with its version when it did (rule S7).
     """
-    count = integer(header[1]) if len(header) % 2 == 0 else None
+    words = _HEADERS[header[0]]
+    fits = len(header) >= words and (len(header) - words) % 2 == 0
+    count = integer(header[words - 1]) if fits else None
     return count if count is not None and 0 <= count <= available else None
 
 
@@ -148,15 +161,15 @@ def _run_transaction(
         return BAD_TRANSACTION  # together with everything behind it: nobody knows what belongs to it
     if space.spent > CHANGE_BYTES_MAX:
         return OVER_BUDGET
-    header = commands[position]
-    if any(space.version(key) != version for key, version in zip(header[2::2], header[3::2], strict=True)):
+    watched = commands[position][_HEADERS[commands[position][0]] :]
+    if any(space.version(key) != version for key, version in zip(watched[::2], watched[1::2], strict=True)):
         return NullArray()
     changes = OverlayStore(space.records)
-    inner = space.inside(changes)
+    inner = space.within(changes)
     replies: list[Reply] = []
     size = 0
     for inner.position in range(position + 1, position + 1 + count):
-        reply = _run_inside(inner, commands[inner.position])
+        reply = run_inside(inner, commands[inner.position], NOT_IN_TRANSACTION)
         if reply is OVER_BUDGET:
             space.spent = _EXHAUSTED  # the work was done, though in vain
             return TRANSACTION_TOO_LARGE
@@ -172,14 +185,33 @@ def _run_transaction(
     return replies
 
 
-def _run_inside(space: Keyspace, argv: list[bytes]) -> Reply:
-    """Run one command of a transaction."""
+def _run_transaction_once(
+    space: Keyspace, commands: Sequence[list[bytes]], position: int, count: int | None
+) -> Reply:
+    """Run the transaction whose header is at `position` exactly once in its session (rule S2)."""
+    if count is None:
+        return BAD_TRANSACTION
+    if space.spent > CHANGE_BYTES_MAX:
+        return OVER_BUDGET
+    space.position = position
+    attempt = Attempt()
+    reply = attempt.begin(space, commands[position], commands[position + 1 : position + 1 + count])
+    if not attempt.admitted:
+        return reply
+    return attempt.end(space, _run_transaction(space, commands, position, count))
+
+
+def run_inside(space: Keyspace, argv: list[bytes], refusal: Refusal) -> Reply:
+    """Run one command of a transaction or of a ONCE, or refuse what must not stand there."""
+    runner = _INSIDE.get(argv[0]) if argv else None
+    if runner is not None and runner[1] <= len(argv) <= runner[2]:
+        return runner[0](space, argv)
     command = _fitting(argv)
     if isinstance(command, Refusal):
         return command
     # What one node alone knows must not get into the log (rule S4), and nothing nests.
     if command.handler is None or b"no_multi" in command.flags or command.unlogged:
-        return NOT_IN_TRANSACTION
+        return refusal
     return command.handler(space, argv)
 
 

@@ -15,7 +15,8 @@ from balsadb.kv.delta import DeltaStore
 from balsadb.kv.digests import Digests
 from balsadb.kv.limits import CHANGE_BYTES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX
 from balsadb.kv.refusals import KEY_TOO_LONG, OVER_BUDGET, VALUE_TOO_LONG
-from balsadb.kv.reply import Refusal
+from balsadb.kv.reply import Refusal, Reply
+from balsadb.kv.sessions import Sessions
 from balsadb.kv.store import Record, Records, deadline_of
 
 
@@ -29,14 +30,22 @@ class Keyspace:
         "digests",
         "get",
         "index",
+        "inside",
         "log_time_ms",
         "now_ms",
         "position",
         "records",
+        "sessions",
         "spent",
     )
 
-    def __init__(self, records: Records, digests: Digests, cursors: Cursors | None = None) -> None:
+    inside: Callable[[Keyspace, list[bytes], Refusal], Reply]
+    """Runs a command within another one, or answers the refusal when it must not stand there. Given from
+    outside, because whoever runs commands knows the table of all of them."""
+
+    def __init__(
+        self, records: Records, digests: Digests, sessions: Sessions, cursors: Cursors | None = None
+    ) -> None:
         self.records = records
         """Where the keys are; commands go through the methods here."""
         self._put = records.put
@@ -50,6 +59,7 @@ class Keyspace:
         self.cursors = cursors or Cursors()
         """Where the scans that this node answers have got to."""
         self.digests = digests
+        self.sessions = sessions
         self.index = 0
         """Log index of the entry under way."""
         self.position = 0
@@ -61,9 +71,9 @@ class Keyspace:
         """Return the number of keys."""
         return len(self.records)
 
-    def inside(self, records: Records) -> Keyspace:
+    def within(self, records: Records) -> Keyspace:
         """Return a keyspace like this one for the changes of a transaction."""
-        inner = Keyspace(records, self.digests, self.cursors)
+        inner = Keyspace(records, self.digests, self.sessions, self.cursors)
         inner.index = self.index
         inner.pass_time(self.log_time_ms, self._overdue)
         return inner

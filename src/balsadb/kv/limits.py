@@ -24,3 +24,21 @@ NAME_BYTES_MAX: Final = 32
 """No command's name is longer, so longer words are not worth a change of case."""
 EXPIRED_PER_ENTRY_MAX: Final = 1_000
 """Keys and sessions that one entry removes because they are due; further entries follow (rule S5)."""
+
+SESSIONS_MAX: Final = 131_072
+"""Living sessions; past it none is opened."""
+SESSION_NONCE_BYTES_MAX: Final = 64
+"""Length of the name that a client draws for its session."""
+SESSION_TTL_MS_MIN: Final = 1_000
+SESSION_TTL_MS_MAX: Final = 24 * 60 * 60 * 1_000
+"""Bounds of a session's time to live; one outside of them is refused."""
+SESSION_WINDOW: Final = 1_024
+"""Sequence numbers from a session's floor on that may be used; those beyond are refused."""
+SEQUENCE_MAX: Final = 2**62
+"""No sequence number and no acknowledgement may be greater."""
+SESSION_BYTES_MAX: Final = 256 * 1024
+"""What the kept replies of one session may take; past it a reply is not kept."""
+REPLIES_BYTES_MAX: Final = 128 * 1024 * 1024
+"""The same for all sessions together."""
+SESSIONS_BYTES_MAX: Final = 256 * 1024 * 1024
+"""What the sequence numbers of all sessions may take, kept or not; past it nothing new runs in a session."""

@@ -7,6 +7,7 @@ no order of an unordered set (rule S4). Two machines that applied the same entri
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Final
 
 import msgspec
@@ -19,12 +20,13 @@ from balsadb.kv.cut import STATE_VERSION, Base, Bookkeeping, Cut
 from balsadb.kv.deadlines import split_hint
 from balsadb.kv.delta import DeltaStore
 from balsadb.kv.digests import Digests, hash_state
-from balsadb.kv.execution import READS, run_batch, run_read, run_read_transaction
+from balsadb.kv.execution import READS, run_batch, run_inside, run_read, run_read_transaction
 from balsadb.kv.keyspace import Keyspace
 from balsadb.kv.limits import EXPIRED_PER_ENTRY_MAX
 from balsadb.kv.memory import MemoryBase
 from balsadb.kv.places import cold_keys
 from balsadb.kv.reply import Reply
+from balsadb.kv.sessions import Sessions
 from balsadb.kv.store import deadline_of
 
 CACHE_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -116,10 +118,12 @@ class StateMachine:
         """Malformed payloads met. Not part of the state: it counts what this process saw."""
         self.store = DeltaStore(MemoryBase() if base is None else base, 0, cache_bytes_max)
         """The keys."""
-        self._expiring: tuple[expiry.Expiring, ...] = (_ExpiringKeys(self.store),)
+        self.sessions = Sessions()
+        self._expiring: tuple[expiry.Expiring, ...] = (self.sessions, _ExpiringKeys(self.store))
         """The parts of the state that have deadlines, in the order in which they remove what is due."""
         self._digests = Digests()
-        self._space = Keyspace(self.store, self._digests)
+        self._space = Keyspace(self.store, self._digests, self.sessions)
+        self._space.inside = run_inside
         if bookkeeping is not None and base is not None:
             self.restore(base, bookkeeping)
 
@@ -133,11 +137,12 @@ class StateMachine:
         self.configuration = bookkeeping.configuration
         self.origins = {node: Origin(boot, last) for node, boot, last in bookkeeping.origins}
         self._digests.kept = dict(bookkeeping.digests)
+        self.sessions.restore(base.sessions(), bookkeeping.log_time_ms, bookkeeping.term_time_ms)
         self._pass_time()
 
     def freeze(self) -> Cut:
         """Take what changed since the newest cut, and all the rest of the state, into a cut (rule C2)."""
-        return self.store.freeze(
+        cut = self.store.freeze(
             Bookkeeping(
                 version=STATE_VERSION,
                 index=self.applied_index,
@@ -147,8 +152,21 @@ class StateMachine:
                 configuration=self.configuration,
                 origins=tuple(sorted((node, row.boot, row.last) for node, row in self.origins.items())),
                 digests=tuple(self._digests.kept.items()),
+                term_time_ms=self.sessions.term_ms,
             )
         )
+        cut.sessions = self.sessions.freeze()
+        return cut
+
+    @property
+    def changed_keys(self) -> int:
+        """Keys and sessions that changed since the newest cut."""
+        return self.store.changed_keys + self.sessions.changed
+
+    @property
+    def changed_bytes(self) -> int:
+        """Bytes of keys, values and sessions written since the newest cut."""
+        return self.store.changed_bytes + self.sessions.changed_bytes
 
     def __len__(self) -> int:
         """Return the number of keys."""
@@ -252,9 +270,10 @@ class StateMachine:
                 f"{self.applied_term}"
             )
         self.applied_index = index
-        self.applied_term = term
         if time_ms > self.log_time_ms:
             self.log_time_ms = time_ms
+        self.sessions.clock(self.log_time_ms, term > self.applied_term)
+        self.applied_term = term
         # The one place where time removes anything: before the entry's own commands, whatever its kind.
         expiry.expire(self._expiring, index, self.log_time_ms)
         self._pass_time()
@@ -306,5 +325,8 @@ class StateMachine:
             sorted((node, origin.boot, origin.last) for node, origin in self.origins.items()),
             list(self._digests.kept.items()),
             len(self.store),
+            self.sessions.term_ms,
+            len(self.sessions),
         )
-        return hash_state(header, self.store.sorted_items(), self.store.deadlines)
+        items = chain(self.store.sorted_items(), self.sessions.sorted_items())
+        return hash_state(header, chain(items, ((hint, None) for hint in self.store.deadlines)))

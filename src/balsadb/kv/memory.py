@@ -12,11 +12,12 @@ from balsadb.kv.store import Record, deadline_of
 class MemoryBatch:
     """An atomic write that is being put together."""
 
-    __slots__ = ("changes", "cleared", "data", "hint_changes")
+    __slots__ = ("changes", "cleared", "data", "hint_changes", "sessions")
 
     def __init__(self) -> None:
         self.changes: list[tuple[bytes, bytes | None]] = []
         self.hint_changes: list[tuple[bytes, bool]] = []
+        self.sessions: list[tuple[bytes, bytes | None]] = []
         self.cleared = False
         self.data = b""
 
@@ -36,6 +37,14 @@ class MemoryBatch:
         """Take all keys and hints away that are there. Comes first."""
         self.cleared = True
 
+    def put_session(self, id: bytes, data: bytes) -> None:
+        """Set a session."""
+        self.sessions.append((id, data))
+
+    def remove_session(self, id: bytes) -> None:
+        """Take a session away, present or not."""
+        self.sessions.append((id, None))
+
     def bookkeeping(self, data: bytes) -> None:
         """Replace the bookkeeping."""
         self.data = data
@@ -47,6 +56,7 @@ class MemoryBase:
     def __init__(self) -> None:
         self.records: dict[bytes, bytes] = {}
         self.hint_set: set[bytes] = set()
+        self.stored_sessions: dict[bytes, bytes] = {}
         self.data = b""
         """The newest bookkeeping, encoded; empty before the first cut."""
 
@@ -81,6 +91,10 @@ class MemoryBase:
         """Return up to `count` hints from `start` on, in their order."""
         return nsmallest(count, (hint for hint in self.hint_set if hint >= start))
 
+    def sessions(self) -> Iterator[tuple[bytes, bytes]]:
+        """Yield all sessions, encoded, by their ids."""
+        return iter(sorted(self.stored_sessions.items()))
+
     def batch(self) -> MemoryBatch:
         """Begin a write."""
         return MemoryBatch()
@@ -90,11 +104,12 @@ class MemoryBase:
         if batch.cleared:
             self.records.clear()
             self.hint_set.clear()
-        for key, record in batch.changes:
-            if record is None:
-                self.records.pop(key, None)
-            else:
-                self.records[key] = record
+        for table, changes in ((self.records, batch.changes), (self.stored_sessions, batch.sessions)):
+            for key, data in changes:
+                if data is None:
+                    table.pop(key, None)
+                else:
+                    table[key] = data
         for hint, present in batch.hint_changes:
             if present:
                 self.hint_set.add(hint)
@@ -106,4 +121,5 @@ class MemoryBase:
         """Return a base with the same content that changes apart from this one."""
         copy = MemoryBase()
         copy.records, copy.hint_set, copy.data = dict(self.records), set(self.hint_set), self.data
+        copy.stored_sessions = dict(self.stored_sessions)
         return copy

@@ -35,6 +35,8 @@ def _keys(argv: Sequence[bytes]) -> Iterable[bytes]:
     command = _LOOKING.get(argv[0])
     if command is None:
         found = lookup(argv[0])
+        if found is not None and found.name == b"ONCE":
+            return _keys(argv[4:])
         if found is None or not _looks(found):
             return ()
         command = found

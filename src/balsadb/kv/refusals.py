@@ -8,6 +8,10 @@ from balsadb.kv.limits import (
     CHANGE_BYTES_MAX,
     KEY_BYTES_MAX,
     REPLY_BYTES_MAX,
+    SESSION_NONCE_BYTES_MAX,
+    SESSION_TTL_MS_MAX,
+    SESSION_TTL_MS_MIN,
+    SESSION_WINDOW,
     SHOWN_BYTES_MAX,
 )
 from balsadb.kv.reply import Refusal
@@ -34,6 +38,33 @@ BAD_TRANSACTION: Final = Refusal(b"ERR malformed transaction")
 
 NOT_A_FLOAT: Final = Refusal(b"ERR value is not a valid float")
 NO_SUCH_KEY: Final = Refusal(b"ERR no such key")
+SESSION_EXPIRED: Final = Refusal(
+    b"SESSIONEXPIRED there is no such session, or no more; this request did nothing"
+)
+SEQUENCE_BELOW: Final = Refusal(
+    b"ERR the sequence number is below what the session has acknowledged; this request did nothing"
+)
+SEQUENCE_BEYOND: Final = Refusal(
+    b"ERR the sequence number is %d or more above the session's lowest; nothing was done" % SESSION_WINDOW
+)
+SEQUENCE_REUSED: Final = Refusal(
+    b"ERR the sequence number was used for another command; this request did nothing"
+)
+REPLY_NOT_KEPT: Final = Refusal(
+    b"DONE the command was done exactly once, and its reply was too large to be kept"
+)
+"""The one error reply that says that something was done, though not by this request."""
+SESSION_TABLE_FULL: Final = Refusal(b"TRYAGAIN there are too many sessions; none was opened")
+SESSIONS_TOO_LARGE: Final = Refusal(
+    b"TRYAGAIN the sessions hold too many unacknowledged commands; nothing was done"
+)
+BAD_NONCE: Final = Refusal(b"ERR a session's nonce has 1 to %d bytes" % SESSION_NONCE_BYTES_MAX)
+BAD_TTL: Final = Refusal(
+    b"ERR a session's ttl is %d to %d milliseconds" % (SESSION_TTL_MS_MIN, SESSION_TTL_MS_MAX)
+)
+BAD_SEQUENCE: Final = Refusal(b"ERR sequence numbers and acknowledgements are integers from 1 on")
+NOT_ONCE: Final = Refusal(b"ERR Command not allowed inside ONCE")
+EXEC_WITHOUT_MULTI: Final = Refusal(b"ERR EXEC without MULTI")
 
 _LINE_ENDS: Final = bytes.maketrans(b"\r\n", b"  ")
 
@@ -59,6 +90,12 @@ def wrong_arity(name: bytes) -> Refusal:
 def invalid_expire_time(command: bytes) -> Refusal:
     """Refuse a time at which nothing can expire; the command is named in lower case."""
     return Refusal(b"ERR invalid expire time in '%b' command" % command)
+
+
+def unknown_subcommand(family: bytes, name: bytes) -> Refusal:
+    """Refuse a subcommand that a family lacks."""
+    text = b"ERR unknown subcommand '%b'. Try %b HELP." % (_text(name, SHOWN_BYTES_MAX), family)
+    return Refusal(text.translate(_LINE_ENDS))
 
 
 def _text(word: bytes, size: int) -> bytes:

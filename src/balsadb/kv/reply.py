@@ -6,7 +6,7 @@ floats, booleans, None and lists stand for themselves; the types here are the re
 
 from __future__ import annotations
 
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -40,3 +40,62 @@ Reply: TypeAlias = bytes | int | float | bool | Status | Refusal | Mapping | Nul
 
 OK: Final = Status(b"OK")
 QUEUED: Final = Status(b"QUEUED")
+
+
+# -------------------------------------------------------------- replies that are kept
+
+_LIST, _STATUS, _REFUSAL, _NULL_ARRAY, _MAPPING = range(5)
+_ITEM_BYTES: Final = 16
+
+
+def reply_bytes(reply: Reply) -> int:
+    """Return what a reply counts for. All replicas must agree on it, so it follows from the value alone."""
+    match reply:
+        case bytes():
+            return _ITEM_BYTES + len(reply)
+        case Status() | Refusal():
+            return _ITEM_BYTES + len(reply.text)
+        case list():
+            return _ITEM_BYTES + sum(map(reply_bytes, reply))
+        case Mapping():
+            return _ITEM_BYTES + sum(reply_bytes(key) + reply_bytes(value) for key, value in reply.pairs)
+        case _:
+            return _ITEM_BYTES
+
+
+def encode_reply(reply: Reply) -> Any:
+    """Return a reply as msgpack can write it: itself, or a list that begins with what it is."""
+    match reply:
+        case Status():
+            return [_STATUS, reply.text]
+        case Refusal():
+            return [_REFUSAL, reply.text]
+        case list():
+            return [_LIST, *map(encode_reply, reply)]
+        case NullArray():
+            return [_NULL_ARRAY]
+        case Mapping():
+            return [_MAPPING, *(encode_reply(item) for pair in reply.pairs for item in pair)]
+        case _:
+            return reply
+
+
+def decode_reply(data: Any) -> Reply:
+    """Return the reply of `encode_reply`. Raises ValueError, TypeError or IndexError for anything else."""
+    if not isinstance(data, list):
+        if data is None or isinstance(data, bytes | int | float):
+            return data
+        raise ValueError(f"{data!r} is no reply")
+    match data[0]:
+        case 0:
+            return [decode_reply(item) for item in data[1:]]
+        case 1:
+            return Status(data[1])
+        case 2:
+            return Refusal(data[1])
+        case 3:
+            return NullArray()
+        case 4:
+            items = [decode_reply(item) for item in data[1:]]
+            return Mapping(list(zip(items[::2], items[1::2], strict=True)))
+    raise ValueError(f"{data[0]!r} is no kind of reply")

@@ -18,6 +18,7 @@ from balsadb.kv.commands import (
     ranges,
     scans,
     server,
+    sessions,
     strings,
     transactions,
 )
@@ -49,6 +50,7 @@ COMMANDS: Final[dict[bytes, Command]] = {
         cluster,
         raft,
         transactions,
+        sessions,
     )
     for command in family.COMMANDS
 }

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from os import urandom
 from time import monotonic_ns
 
+from balsadb.kv.batch import EXEC, ONCE_EXEC
 from balsadb.kv.reply import OK, QUEUED, NullArray, Refusal, Reply
 from balsadb.kv.table import Command, Kind, lookup, unknown_command, wrong_arity
 from balsadb.replica.request import Lane, Request, RequestKind
@@ -17,6 +18,7 @@ from balsadb.resp.encode import encode_reply
 from balsadb.server.commands import run
 from balsadb.server.commands.client_state import ClientState
 from balsadb.server.commands.view import NodeView
+from balsadb.server.commands.words import word
 
 QUEUED_COMMANDS_MAX = 65_536
 """Commands in one MULTI; more make it fail."""
@@ -28,6 +30,8 @@ LOCAL_NS_MAX = 2_000_000
 """A piece ends when commands that the node answers by itself have taken so long; others get their share then.
 Without it 250 KB of input can ask for many seconds of work (bad input 16)."""
 
+CHANGES = frozenset({b"ADD", b"REMOVE", b"REPLACE", b"TRANSFER"})
+"""Subcommands of RAFT whose outcome the whole cluster decides."""
 WATCHED_KEYS_MAX = 4_096
 """Keys that a connection watches at a time."""
 WATCHED_BYTES_MAX = 1024 * 1024
@@ -49,6 +53,7 @@ class Piece:
     __slots__ = (
         "answers",
         "block",
+        "change",
         "closing",
         "ended",
         "literals",
@@ -71,6 +76,8 @@ class Piece:
         """(answers before it, encoded reply)."""
         self.block: list[list[bytes]] | None = None
         """An EXEC of reads alone that is the only thing in the piece that needs the replica."""
+        self.change: list[bytes] | None = None
+        """A change of the members or of the leader; such a command has a piece of its own."""
         self.answers = 0
         """Replies that the replica has to give."""
         self.size = 0
@@ -91,6 +98,8 @@ class Piece:
 
     def request(self, lane: Lane, readonly: bool) -> Request:
         """Make the request for the replica. Only called with `answers` > 0."""
+        if self.change is not None:
+            return Request(lane, RequestKind.CHANGE, [self.change], [], 1, self.size)
         if self.writes:
             return Request(lane, RequestKind.WRITE, self.writes, self.reads, self.answers, self.size)
         kind = RequestKind.STALE_READ if readonly else RequestKind.READ
@@ -154,6 +163,8 @@ class Intake:
                 piece.reads.append((len(piece.writes), argv))
                 piece.answers += 1
                 piece.size += sum(map(len, argv))
+            elif command.name == b"RAFT" and word(argv[1]) in CHANGES:
+                self._change(piece, argv)
             else:
                 self._local(piece, command, argv)
             if piece.ended:
@@ -170,6 +181,16 @@ class Intake:
             self._transaction.failed = True
         self._say(piece, refusal)
         _count_time(piece)
+
+    def _change(self, piece: Piece, argv: list[bytes]) -> None:
+        """Take a command that waits for the whole cluster; what stands around it is another piece."""
+        piece.ended = True
+        if piece.taken > 1:
+            piece.taken -= 1
+            return
+        piece.change = argv
+        piece.answers = 1
+        piece.size = sum(map(len, argv))
 
     def _local(self, piece: Piece, command: Command, argv: list[bytes]) -> None:
         """Answer a command that concerns this node alone."""
@@ -216,7 +237,7 @@ class Intake:
     def _queue(self, piece: Piece, command: Command, argv: list[bytes]) -> None:
         transaction = self._transaction
         assert transaction is not None
-        if command.kind not in (Kind.READ, Kind.WRITE) or command.unlogged:
+        if command.kind not in (Kind.READ, Kind.WRITE) or command.unlogged or b"no_multi" in command.flags:
             self._refuse(piece, _NOT_IN_MULTI)  # answers of one node must not get into the log (rule S4)
             return
         transaction.size += sum(map(len, argv))
@@ -236,30 +257,52 @@ class Intake:
             self._end()
             self._say(piece, OK)
 
+    def _once(self, piece: Piece, command: Command, argv: list[bytes]) -> None:
+        """Inside MULTI: end it by `ONCE id sequence ack EXEC`; nothing else is allowed of ONCE (rule S2)."""
+        if len(argv) != 5 or argv[4].upper() != EXEC:
+            self._refuse(piece, _NOT_IN_MULTI)
+            return
+        transaction, changed = self._transaction, self._changed
+        assert transaction is not None
+        conditions = self._conditions()
+        self._end()
+        if transaction.failed:
+            self._say(piece, _ABORTED)
+            return
+        if changed:
+            self._say(piece, NullArray())  # its number was not used
+            return
+        # Through the log even without a command: what an EXEC of nothing says is kept as any other reply.
+        piece.writes.append([ONCE_EXEC, *argv[1:4], b"%d" % len(transaction.commands), *conditions])
+        piece.writes += transaction.commands
+        piece.answers += 1
+        piece.size += transaction.size + sum(map(len, argv))
+
     def _exec(self, piece: Piece, command: Command, argv: list[bytes]) -> None:
         transaction = self._transaction
         if transaction is None:
             self._say(piece, _EXEC_WITHOUT)
             return
-        watched, changed = self._watched, self._changed
+        conditions, changed = self._conditions(), self._changed
         self._end()
         if transaction.failed:
             self._say(piece, _ABORTED)
         elif changed:
             self._say(piece, NullArray())
-        elif not transaction.commands and not watched:
+        elif not transaction.commands and not conditions:
             self._say(piece, [])
         else:
-            if not transaction.writes and not piece.answers and not watched:
+            if not transaction.writes and not piece.answers and not conditions:
                 piece.block = transaction.commands
             else:
-                header = [b"EXEC", b"%d" % len(transaction.commands)]
-                for key, version in watched.items():
-                    header += (key, version)
-                piece.writes.append(header)
+                piece.writes.append([EXEC, b"%d" % len(transaction.commands), *conditions])
                 piece.writes += transaction.commands
             piece.answers += 1
-            piece.size += transaction.size + sum(map(len, watched))
+            piece.size += transaction.size + sum(map(len, conditions))
+
+    def _conditions(self) -> list[bytes]:
+        """Return the watched keys, each with its version (rule S7)."""
+        return [word for watched in self._watched.items() for word in watched]
 
     def _end(self) -> None:
         """Be outside of a transaction, with no key watched."""
@@ -328,6 +371,7 @@ _AROUND_MULTI: dict[bytes, Callable[[Intake, Piece, Command, list[bytes]], None]
     b"MULTI": Intake._multi,
     b"EXEC": Intake._exec,
     b"DISCARD": Intake._discard,
+    b"ONCE": Intake._once,
     b"WATCH": Intake._watch,
     b"UNWATCH": Intake._unwatch,
     b"QUIT": Intake._local,

@@ -23,11 +23,11 @@ import google_crc32c
 import msgspec
 
 from balsadb.errors import DataError, LocalFault, StorageError
-from balsadb.kv.cut import STATE_VERSION, decode_record
+from balsadb.kv.cut import RECORDS_VERSION, decode_record
 from balsadb.kv.limits import KEY_BYTES_MAX, VALUE_BYTES_MAX
 from balsadb.raft.configuration import decode_configuration
 from balsadb.raft.types import Index, Millis, Term
-from balsadb.storage.state import StateStore, is_hint, is_record
+from balsadb.storage.state import StateStore, is_record
 
 MAGIC: Final = b"BALSBACK"
 FORMAT_VERSION: Final = 1
@@ -93,7 +93,7 @@ def write_backup(path: str, store: StateStore, created_ms: Millis) -> Summary:
         raise StorageError(f"{store.path}: there is no state to be backed up yet")
     configuration = bookkeeping.configuration
     info = BackupInfo(
-        state_version=bookkeeping.version,
+        state_version=RECORDS_VERSION,
         cluster_id=decode_configuration(configuration).cluster_id if configuration else b"",
         index=bookkeeping.index,
         term=bookkeeping.term,
@@ -130,8 +130,8 @@ class _Writer:
         keys = 0
         pairs: list[Pair] = []
         size = 0
-        for pair in store.raw_items():
-            keys += is_record(pair[0])
+        for pair in store.raw_records():
+            keys += 1
             pairs.append(pair)
             size += len(pair[0]) + len(pair[1]) + PAIR_BYTES
             if size >= BLOCK_BYTES:
@@ -196,8 +196,10 @@ class BackupReader:
             info = msgspec.msgpack.decode(content, type=BackupInfo)
         except msgspec.MsgspecError as error:
             raise self._damage(_HEADER.size, f"the description makes no sense: {error}") from error
-        if info.state_version != STATE_VERSION:
-            problem = f"its records have version {info.state_version}, and this program knows {STATE_VERSION}"
+        if not 1 <= info.state_version <= RECORDS_VERSION:
+            problem = (
+                f"its records have version {info.state_version}, and this program knows {RECORDS_VERSION}"
+            )
             raise DataError(self._path, _HEADER.size, problem, "Use the version of BalsaDB that wrote it")
         return info
 
@@ -227,12 +229,8 @@ class BackupReader:
         for key, value in pairs:
             if key <= last:
                 raise self._damage(start, f"key {key[:40]!r} follows {last[:40]!r}")
-            last = key
-            if is_hint(key) and not value:
-                continue
             if not is_record(key):
                 raise self._damage(start, f"what {key[:40]!r} stands for is unknown")
-            self._keys += 1
             try:
                 revision = decode_record(value)[1]
             except LocalFault as error:
@@ -240,7 +238,9 @@ class BackupReader:
             if revision > self.info.index:
                 problem = f"a record of entry {revision} is in a state of entry {self.info.index}"
                 raise self._damage(start, problem)
+            last = key
         self._last = last
+        self._keys += len(pairs)
 
     def _finish(self, word: int) -> None:
         blocks, keys = _COUNTS.unpack(self._take(_COUNTS.size, "its footer"))

@@ -11,6 +11,7 @@ Keys on disk begin with a byte that says what they are, in an order that range s
 
     d<key>   a record: revision, deadline if there is one, value
     m        the bookkeeping
+    s<id>    a session
     x<hint>  nothing: a hint, which is a deadline, big endian, and the key that is due then
 
 RocksDB works on its own files, not through `Files`; a simulated node has `sim.state` in its place.
@@ -37,7 +38,6 @@ from rocksdict import (
 
 from balsadb.errors import DataError, StorageError
 from balsadb.kv.cut import Bookkeeping, decode_bookkeeping, decode_record
-from balsadb.kv.deadlines import DEADLINE_BYTES
 from balsadb.kv.store import Record, deadline_of
 from balsadb.raft.types import Index
 from balsadb.storage.files import Files
@@ -56,6 +56,8 @@ BLOOM_BITS = 10
 _BOOKKEEPING = b"m"
 _DATA = b"d"
 _DATA_END = b"e"
+_SESSION = b"s"
+_SESSION_END = b"t"
 _HINT = b"x"
 _HINT_END = b"y"
 SLICE_BYTES = 4 * 1024 * 1024
@@ -71,9 +73,9 @@ def is_record(key: bytes) -> bool:
     return key.startswith(_DATA)
 
 
-def is_hint(key: bytes) -> bool:
-    """Tell whether a key on disk is a hint at when a key is due."""
-    return key.startswith(_HINT) and len(key) >= len(_HINT) + DEADLINE_BYTES
+def record_key(key: bytes) -> bytes:
+    """Return the key of a record by its key on disk."""
+    return key[len(_DATA) :]
 
 
 class StateBatch:
@@ -104,12 +106,20 @@ class StateBatch:
         self.batch.delete_range(_DATA, _DATA_END)
         self.batch.delete_range(_HINT, _HINT_END)
 
+    def put_session(self, id: bytes, data: bytes) -> None:
+        """Set a session."""
+        self.batch.put(_SESSION + id, data)
+
+    def remove_session(self, id: bytes) -> None:
+        """Take a session away, present or not."""
+        self.batch.delete(_SESSION + id)
+
     def bookkeeping(self, data: bytes) -> None:
         """Replace the bookkeeping."""
         self.batch.put(_BOOKKEEPING, data)
 
     def put_raw(self, key: bytes, value: bytes) -> None:
-        """Set a key as `StateStore.raw_items` yields it."""
+        """Set a key as `StateStore.raw_records` yields it."""
         self.batch.put(key, value)
 
 
@@ -154,13 +164,22 @@ class StateStore:
 
     def sorted_items(self) -> Iterator[tuple[bytes, Record]]:
         """Yield all records in the order of their keys' bytes, as of the beginning."""
+        for key, value in self._range(_DATA, _DATA_END):
+            yield key[len(_DATA) :], decode_record(value)
+
+    def sessions(self) -> Iterator[tuple[bytes, bytes]]:
+        """Yield all sessions, encoded, by their ids."""
+        for key, value in self._range(_SESSION, _SESSION_END):
+            yield key[len(_SESSION) :], value
+
+    def _range(self, first: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
         cursor = self._trusted(self._database.iter)
-        cursor.seek(_DATA)
+        cursor.seek(first)
         while cursor.valid():
             key = cursor.key()
-            if key >= _DATA_END:
+            if key >= end:
                 break
-            yield key[len(_DATA) :], decode_record(cursor.value())
+            yield key, cursor.value()
             cursor.next()
         self._trusted(cursor.status)  # a damaged block ends the loop as if there were no more
 
@@ -207,15 +226,12 @@ class StateStore:
         self._trusted(cursor.status)
         return found
 
-    def raw_items(self) -> Iterator[tuple[bytes, bytes]]:
-        """Yield all but the bookkeeping as it stands on disk, in the order of the keys' bytes."""
-        cursor = self._trusted(self._database.iter)
-        cursor.seek(b"")
-        while cursor.valid():
-            if (key := cursor.key()) != _BOOKKEEPING:
-                yield key, cursor.value()
-            cursor.next()
-        self._trusted(cursor.status)
+    def raw_records(self) -> Iterator[tuple[bytes, bytes]]:
+        """Yield all records as they stand on disk, in the order of the keys' bytes.
+
+        Only those: sessions and bookkeeping belong to this cluster and not to one made of a copy (rule M4).
+        """
+        return self._range(_DATA, _DATA_END)
 
     # ------------------------------------------------------------------- cuts
 

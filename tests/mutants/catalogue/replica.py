@@ -149,10 +149,4 @@ REPLICA = (
         "kv/test_machine.py::TestMembers",
         ("kv.machine:StateMachine.apply_membership", "self.origins.pop(node, None)", "pass"),
     ),
-    scripted(
-        "one refusal after an open outcome is told as not applied",
-        "S3",
-        "client/test_core.py::test_what_may_be_repeated_after_one_attempt",
-        ("client.words:is_open_outcome", "return ", "return False and "),
-    ),
 )
