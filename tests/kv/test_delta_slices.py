@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from balsadb.kv.cut import SLICE_KEYS, STATE_VERSION, Bookkeeping, Cut
+from balsadb.kv.deadlines import make_hint
 from balsadb.kv.delta import DeltaStore
 from balsadb.kv.memory import MemoryBase
 
@@ -113,3 +114,43 @@ def test_reading_alone_keeps_memory_within_the_bound():
     for key in keys:
         store.get(key)
     assert sum(map(store.is_resident, keys)) <= SLICE_KEYS
+
+
+def hint_all(store: DeltaStore) -> None:
+    store.hint(make_hint(5, b"key:1"), True)
+
+
+def test_all_keys_are_removed_by_a_mark_and_those_on_disk_with_the_next_cut():
+    """Rule S5: no loop over the keys, in memory or on disk."""
+    base = MemoryBase()
+    store = DeltaStore(base, 0, 0)
+    set_keys(store, 1)
+    hint_all(store)
+    write(store, base, store.freeze(bookkeeping(1)))
+    store.clear()
+    store.put(b"after", (b"v", 2, 0))
+    assert (store.changed_keys, len(store), store.get(b"key:7")) == (1, 1, None)
+    cut = store.freeze(bookkeeping(2))
+    assert (len(cut.changes), len(cut.hints), cut.cleared) == (1, 0, True)
+    write(store, base, cut)
+    assert list(base.records) == [b"after"]
+    assert base.hint_set == set()
+    assert cut.bookkeeping.keys == 1
+    while store.trim():
+        pass
+    assert store.get(b"key:7") is None
+
+
+def test_keys_that_a_cut_counts_late_don_t_count_after_all_were_removed():
+    """The cut before counts for itself, and the one with the mark begins with nothing."""
+    store, cut, base = overwritten_blindly()
+    store.clear()
+    store.put(b"after", (b"v", 3, 0))
+    later = store.freeze(bookkeeping(3))
+    while keys := store.uncounted(cut):
+        store.counted(cut, keys, base.count_present(keys))
+    assert (cut.bookkeeping.keys, later.bookkeeping.keys, len(store)) == (KEYS, 1, 1)
+    write(store, base, cut)
+    assert store.get(b"key:7") is None
+    write(store, base, later)
+    assert len(base.records) == 1

@@ -167,6 +167,7 @@ def test_more_than_an_entry_removes_reads_as_absent_at_once_and_goes_with_the_ne
     assert timed.read("MGET k7 stays") == [None, b"v"]
     assert timed.read("SCAN 0") == [b"0", [b"stays"]]
     assert timed.read("KEYS *") == [b"stays"]
+    assert timed.read("DBSIZE") == 6
     assert timed.machine.next_deadline_ms <= timed.time_ms
     assert timed.batch("SET k7 new NX", "EXEC 2", "GET k6", "APPEND k6 x") == ["+OK", [None, 1]]
     timed.clock()

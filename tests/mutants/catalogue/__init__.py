@@ -3,6 +3,7 @@
 from mutants.catalogue.admission import ADMISSION
 from mutants.catalogue.clerk import CLERK
 from mutants.catalogue.election import ELECTION
+from mutants.catalogue.keys import KEYS
 from mutants.catalogue.machine import MACHINE
 from mutants.catalogue.membership import MEMBERSHIP
 from mutants.catalogue.mutant import FOCUSES, Mutant
@@ -22,6 +23,7 @@ MUTANTS = (
     *READS,
     *REPLICA,
     *MACHINE,
+    *KEYS,
     *SESSIONS,
     *STORAGE,
     *SNAPSHOTS,
