@@ -114,7 +114,8 @@ def g():
     return Refusal(text)
 def h():
     text = b"ERR g"
-    return Refusal(text.translate(table))
+    return Refusal(text.translate(table) + str(h).encode())
+def i(): return Refusal(f"ERR {h} h".encode())
 transport.write(b"-ERR d\\r\\n")
 self.error = b"e: " + problem
 """

@@ -127,6 +127,8 @@ class LocalCluster:
         self.settings = dict(settings or {})
         self.dial = {a: dict((dial or {}).get(a, {})) for a in range(1, nodes + 1)}
         self.advertise = dict(advertise or {})
+        self._joined: dict[int, str] = {}
+        """Client addresses through which nodes join that were not there at first."""
         self._command = list(command or (sys.executable, "-P", "-m", "balsadb", "serve"))
         self._temporary = directory is None
         self.directory = Path(tempfile.mkdtemp(prefix="balsadb-") if directory is None else directory)
@@ -134,6 +136,7 @@ class LocalCluster:
             self.directory.mkdir(parents=True, exist_ok=True)
             ports = self._ports_of_directory(nodes, base_port) or _choose_ports(nodes, base_port, host)
             self.nodes = {i: self._describe(i, host, *ports[i - 1]) for i in range(1, nodes + 1)}
+            self._cluster_text = ",".join(f"{n.id}={n.peer_address}" for n in self.nodes.values())
         except OSError as error:
             raise UsageError(f"{self.directory}: {error.strerror or error}") from None
 
@@ -173,6 +176,26 @@ class LocalCluster:
         for node in chosen:
             self._forget_process(node)  # one that has left by itself
             self._start(node)
+
+    def join(self, node_id: int, through: int | None = None) -> LocalNode:
+        """Start a new node that joins the cluster through a running one. Returns at once; see `wait_ready`.
+
+        It asks by itself to be added. A later start needs nobody to join through.
+        """
+        if node_id in self.nodes:
+            raise UsageError(f"there is a node {node_id} already")
+        guide = self.nodes[through] if through is not None else self.running[0]
+        ports = _choose_ports(1, None, parse_address(guide.client_address)[0])[0]
+        self.nodes[node_id] = node = self._describe(node_id, parse_address(guide.client_address)[0], *ports)
+        self._joined[node_id] = guide.client_address
+        self.dial[node_id] = {}
+        self._start(node)
+        return node
+
+    def forget(self, node_id: int) -> None:
+        """Kill what is left of a node that was removed from the cluster, and count it no more."""
+        self.kill(node_id)
+        del self.nodes[node_id]
 
     def stop(self, node_id: int | None = None, timeout: float = 15.0) -> None:
         """End one node, or all, as an operator would (SIGTERM), and wait until it has left."""
@@ -310,11 +333,14 @@ class LocalCluster:
             "listen": node.client_address,
             "peer-listen": node.peer_address,
             "http-listen": node.http_address,
-            "cluster": ",".join(f"{n.id}={n.peer_address}" for n in self.nodes.values()),
             "dial": [f"{peer}={address}" for peer, address in sorted(self.dial[node.id].items())],
             **({"advertise": self.advertise[node.id]} if node.id in self.advertise else {}),
             **self.settings,
         }
+        if node.id in self._joined:
+            table["join"] = self._joined[node.id]
+        else:
+            table["cluster"] = self._cluster_text
         # A JSON number, text or list of texts is also one in TOML.
         lines = [f"{key} = {json.dumps(value)}\n" for key, value in table.items()]
         node.config_path.write_text("".join(lines))

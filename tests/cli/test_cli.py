@@ -43,19 +43,20 @@ def test_version(run):
 
 
 COMMANDS = ["demo", "serve", "get", "put", "append", "del", "status", "digest"]
-COMMANDS += ["backup", "restore", "inspect", "sim"]
+COMMANDS += ["backup", "restore", "inspect", "sim", "transfer"]
+COMMANDS += ["member list", "member add", "member remove", "member replace"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_an_example(run, command):
-    status, out, _ = run(command, "--help")
+    status, out, _ = run(*command.split(), "--help")
     assert status == 0
     assert f"\n  balsadb {command}" in out
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_flag_is_also_a_variable(run, command):
-    _, out, _ = run(command, "--help")
+    _, out, _ = run(*command.split(), "--help")
     words = " ".join(out.split())
     for flag in {w for w in words.split() if w.startswith("--")} - {"--help", "--", "--watch`"}:
         if "Options:" in words and flag in words.split("Options:")[1]:
@@ -80,7 +81,17 @@ def test_every_flag_is_also_a_variable(run, command):
         (("nonsense",), 2, "No such command 'nonsense'"),
         (("get", "k", "--nonsense"), 2, "No such option: --nonsense"),
         (("serve",), 2, "balsadb: --id is missing; write --id 1\n"),
-        (("serve", "--join", "127.0.0.1:7001"), 2, "--join is not available in this version"),
+        (
+            ("serve", "--id", "4", "--data-dir", "d", "--listen", "h:1", "--join", "h:2"),
+            2,
+            "--peer-listen is missing",
+        ),
+        (("member", "list"), 1, "start one: balsadb demo"),
+        (("member", "remove", "3"), 1, "start one: balsadb demo"),
+        (("member", "add", "4"), 2, "'4' is not ID=PEER-ADDRESS,CLIENT-ADDRESS, such as 4=db4:8001,db4:7001"),
+        (("member", "replace", "3", "4=x"), 2, "'4=x' is not ID=PEER-ADDRESS,CLIENT-ADDRESS"),
+        (("member", "replace", "3", "4=h:1,x"), 2, "the client address: 'x' is not an address"),
+        (("transfer",), 1, "start one: balsadb demo"),
         (("serve", "--config", "/nowhere.toml"), 2, "--config /nowhere.toml: No such file or directory"),
         (("backup",), 2, "Missing argument 'FILE'"),
         (("backup", "f", "--from", "x"), 2, "--from: 'x' is not an address"),

@@ -14,12 +14,15 @@ from random import Random
 from balsadb.errors import InvariantError
 from balsadb.raft import invariants
 from balsadb.raft.entry import Entry, encode_entry
-from balsadb.raft.messages import AppendResponse, Message, RoundAck, VoteResponse
+from balsadb.raft.messages import AppendResponse, ChangeResponse, Message, RoundAck, VoteResponse
 from balsadb.raft.node import Node, Options, Recovered, Role
 from balsadb.raft.ready import Fetch, ReadState, WriteBatch
 from balsadb.raft.types import Configuration, EntryKind, HardState, Index, NodeId, Term
 
-FAST = Options(election_ticks=10, heartbeat_ticks=2, lost_ticks_max=3, read_retry_ticks=4)
+FAST = Options(
+    election_ticks=10, heartbeat_ticks=2, lost_ticks_max=3, read_retry_ticks=4, change_ticks=1_000_000
+)
+"""Short times. Changes of the members go on by hand, unless a test says otherwise."""
 WALL_MS = 1_700_000_000_000
 
 
@@ -80,6 +83,7 @@ class Server:
         self.fetches: deque[Fetch] = deque()
         self.reads: list[tuple[int, Index]] = []
         self.dropped: list[int] = []
+        self.answers: list[ChangeResponse] = []
         self.before: invariants.Observation | None = None
 
     @property
@@ -263,6 +267,8 @@ class Cluster:
                 self.read_confirmed(server, read)
             for context in ready.dropped_reads:
                 self.read_dropped(server, context)
+            for answer in ready.answers:
+                self.change_answered(server, answer)
             for follower, least in ready.snapshots:
                 self.snapshot_wanted(server, follower, least)
             server.fetches.extend(ready.fetches)
@@ -270,6 +276,10 @@ class Cluster:
                 while server.fetches:
                     self.complete_fetch(server)
         raise AssertionError(f"node {server.id} never comes to rest")
+
+    def change_answered(self, server: Server, answer: ChangeResponse) -> None:
+        """Take what became of a request for other members."""
+        server.answers.append(answer)
 
     def snapshot_wanted(self, server: Server, follower: NodeId, least: Index) -> None:
         """Take the wish for a state. Nothing is compacted here, so there is none; see `raft_snapshots.py`."""

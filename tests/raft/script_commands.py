@@ -39,6 +39,10 @@ Clients
     read N [COUNT]          begin a linearizable read on node N
     config N [voters=..] [outgoing=..] [learners=..] [removed=..]
                             propose a configuration on node N; what is not named stays, `none` empties it
+    change N [add=..] [remove=..] [again]
+                            an operator asks node N for other members; `again`: what was asked last is sent
+                            once more. A leader takes the next step of a change by itself when `nodes` was
+                            given change_ticks=1
 
 Looking
     status [N]              the state of all nodes or one
@@ -48,7 +52,7 @@ Looking
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 from raft_cluster import FAST
@@ -56,9 +60,9 @@ from script_stage import Stage
 from script_text import hard_state_text, message_text, terms_text
 
 from balsadb.errors import InvariantError
-from balsadb.raft.configuration import encode_configuration
+from balsadb.raft.configuration import encode_configuration, fingerprint
 from balsadb.raft.messages import Message
-from balsadb.raft.types import Configuration, EntryKind, HardState, NodeId
+from balsadb.raft.types import Configuration, EntryKind, HardState, Member, NodeId
 
 
 class CommandError(Exception):
@@ -119,6 +123,7 @@ class Script:
 
     def __init__(self) -> None:
         self._stage: Stage | None = None
+        self._asked: tuple[int, Sequence[Member], Sequence[NodeId]] = (0, (), ())
         prefix = "do_"
         self.commands: dict[str, Callable[[Words], list[str] | None]] = {
             name.removeprefix(prefix): getattr(self, name) for name in dir(self) if name.startswith(prefix)
@@ -389,6 +394,16 @@ class Script:
             return
         if index is None:
             self.stage.note(f"  {node} refuses the configuration")
+        self.pump(node)
+
+    def do_change(self, words: Words) -> None:
+        node = self.node_id(words)
+        asked = self.stage.node(node)
+        if not (words.more() and words.choice("the wish", "again")):
+            add = [Member(new, f"peer:{new}") for new in words.numbers("add")]
+            self._asked = fingerprint(asked.configuration), add, words.numbers("remove")
+        if not asked.request_change(1, *self._asked):
+            self.stage.note(f"  {node} knows no leader")
         self.pump(node)
 
     # --------------------------------------------------------------------- looking

@@ -19,11 +19,12 @@ from script_text import (
     progress_texts,
     role_text,
     status_lines,
+    verdict_text,
     write_text,
 )
 
 from balsadb.raft.entry import Entry
-from balsadb.raft.messages import Message, VoteRequest
+from balsadb.raft.messages import ChangeResponse, Message, VoteRequest
 from balsadb.raft.node import Node, Options
 from balsadb.raft.ready import ReadState, WriteBatch
 from balsadb.raft.types import Configuration, HardState, Index, NodeId, Term
@@ -152,6 +153,10 @@ class Stage(Cluster):
     def read_dropped(self, server: Server, context: int) -> None:
         super().read_dropped(server, context)
         self.note(f"  {server.id} drops read {context}")
+
+    def change_answered(self, server: Server, answer: ChangeResponse) -> None:
+        super().change_answered(server, answer)
+        self.note(f"  {server.id} is answered {verdict_text(answer)}")
 
     def complete_fetch(self, server: Server) -> None:
         fetch = server.fetches[0]

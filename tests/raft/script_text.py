@@ -11,9 +11,12 @@ from raft_cluster import Server
 
 from balsadb.raft.configuration import decode_configuration
 from balsadb.raft.entry import Entry, decode_entry
+from balsadb.raft.membership import Verdict
 from balsadb.raft.messages import (
     Append,
     AppendResponse,
+    ChangeRequest,
+    ChangeResponse,
     CommitAdvance,
     Heartbeat,
     Message,
@@ -32,7 +35,8 @@ from balsadb.raft.types import NOBODY, Configuration, EntryKind, HardState, Inde
 
 
 def configuration_text(configuration: Configuration) -> str:
-    parts = {name: getattr(configuration, name) for name in ("voters", "outgoing", "learners", "removed")}
+    names = ("voters", "outgoing", "learners", "promote", "retire", "removed")
+    parts = {name: getattr(configuration, name) for name in names}
     return ", ".join(f"{name} {_list(nodes)}" for name, nodes in parts.items() if nodes)
 
 
@@ -116,8 +120,27 @@ def message_text(message: Message) -> str:
             text = f"request {message.boot}.{message.counter}, index {message.index}"
         case CommitAdvance():
             text = f"commit {message.commit}"
+        case ChangeRequest():
+            text = change_text(message)
+        case ChangeResponse():
+            text = verdict_text(message)
+        case _:
+            text = ""
     text = f"{kind} t{message.term} {text.removeprefix(', ')}"
     return f"{message.source}->{message.target} {text.rstrip()}"
+
+
+def change_text(message: ChangeRequest) -> str:
+    """Write what an operator wants."""
+    parts = {"add": [member.id for member in message.add], "remove": message.remove}
+    text = ", ".join(f"{name} {_list(nodes)}" for name, nodes in parts.items() if nodes)
+    return text or "nothing"
+
+
+def verdict_text(message: ChangeResponse) -> str:
+    """Write what became of it."""
+    verdict = Verdict(message.verdict).name.lower()
+    return f"{verdict}: {message.reason}" if message.reason else verdict
 
 
 def write_text(batch: WriteBatch) -> str:

@@ -70,6 +70,10 @@ def test_ipv6_addresses_are_bracketed():
         ({"listen": "0.0.0.0:7001"}, "say with --advertise HOST:PORT"),
         ({"http_listen": "127.0.0.1:7001"}, "must be different addresses"),
         ({"dial": "4=127.0.0.1:9"}, "--dial names node 4"),
+        ({"join": "127.0.0.1:7002"}, "--join is for a new node, and --cluster names the initial ones"),
+        ({"cluster": None, "join": "127.0.0.1:7002"}, "--peer-listen is missing"),
+        ({"cluster": None, "peer_listen": "0.0.0.0:8001"}, "other servers can't be sent to 0.0.0.0:8001"),
+        ({"cluster": None, "peer_listen": "h:1", "join": "x"}, "--join: 'x' is not an address"),
         ({"dial": ["1=127.0.0.1:9"]}, "which is this node itself"),
         ({"heartbeat_ms": 200}, "--election-timeout-ms 500 is less than 3 times --heartbeat-ms 200"),
         ({"heartbeat_ms": 1}, "--heartbeat-ms: 1 is not a number from 10"),
@@ -81,6 +85,18 @@ def test_nonsense_is_refused_with_a_sentence(change, sentence):
     with pytest.raises(UsageError) as refused:
         make_config({**MINIMAL, **change})
     assert sentence in str(refused.value)
+
+
+def test_a_node_that_joins_names_its_own_peer_address_instead_of_a_cluster():
+    joining = {**MINIMAL, "cluster": None, "id": 4, "peer_listen": "h:8004", "join": "h:7001"}
+    config = make_config(joining)
+    assert (config.join, config.peer_address, config.cluster, config.cluster_text) == (
+        "h:7001",
+        "h:8004",
+        {},
+        "",
+    )
+    assert make_config({**joining, "join": None}).join is None, "a later start needs nobody to join through"
 
 
 def test_a_file_has_the_names_of_the_flags(tmp_path):

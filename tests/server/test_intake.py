@@ -120,3 +120,51 @@ def test_quit_ends_the_piece(intake):
 def test_the_digest_goes_through_the_log(intake):
     assert sort(intake, "RAFT DIGEST").writes == [[b"RAFT.DIGEST"]]
     assert sort(intake, "raft digest 7").reads == [(0, [b"RAFT.DIGESTAT", b"7"])]
+
+
+def test_a_command_to_run_once_is_a_write(intake):
+    piece = sort(intake, "ONCE id 1 1 GET a", "SESSION OPEN n 5000", "GET a")
+    assert piece.writes == [argv("ONCE id 1 1 GET a"), argv("SESSION OPEN n 5000")]
+    assert piece.reads == [(2, argv("GET a"))]
+
+
+@pytest.mark.parametrize("word", ["EXEC", "exec"])
+def test_a_transaction_may_end_by_an_exec_that_runs_once(intake, word):
+    piece = sort(intake, "MULTI", "SET a 1", "GET a", f"ONCE id 7 5 {word}", "GET b")
+    assert [reply for _, reply in piece.literals] == [b"+OK\r\n", b"+QUEUED\r\n", b"+QUEUED\r\n"]
+    assert piece.writes == [argv("ONCE.EXEC id 7 5 2"), argv("SET a 1"), argv("GET a")]
+    assert piece.answers == 2
+
+
+def test_reads_and_nothing_at_all_run_once_through_the_log_too(intake):
+    assert sort(intake, "MULTI", "GET a", "ONCE i 1 1 EXEC").writes == [
+        argv("ONCE.EXEC i 1 1 1"),
+        argv("GET a"),
+    ]
+    assert sort(intake, "MULTI", "ONCE i 1 1 EXEC").writes == [argv("ONCE.EXEC i 1 1 0")]
+
+
+@pytest.mark.parametrize("command", ["ONCE i 1 1 SET a 1", "ONCE i 1 1 EXEC x", "SESSION OPEN n 5000"])
+def test_sessions_inside_a_transaction_are_refused_and_abort_it(intake, command):
+    for end in ("EXEC", "ONCE i 2 1 EXEC"):
+        piece = sort(intake, "MULTI", command, "SET a 1", end)
+        replies = [reply for _, reply in piece.literals]
+        assert replies[1] == b"-ERR Command not allowed inside a transaction\r\n"
+        assert replies[3].startswith(b"-EXECABORT")
+        assert not piece.answers
+
+
+@pytest.mark.parametrize("text", ["RAFT ADD 4 h:1 h:2", "raft remove 3", "RAFT TRANSFER"])
+def test_what_the_whole_cluster_decides_has_a_piece_of_its_own(intake, text):
+    piece = sort(intake, text, "GET a")
+    assert piece.taken == 1
+    request = piece.request(Lane(), readonly=False)
+    assert (request.kind, request.commands, request.answers) == (RequestKind.CHANGE, [argv(text)], 1)
+    before = sort(intake, "GET a", "NOSUCH", text)
+    assert (before.taken, before.change) == (2, None)
+
+
+def test_the_members_are_not_changed_inside_a_transaction(intake):
+    piece = sort(intake, "MULTI", "RAFT REMOVE 3")
+    assert piece.change is None
+    assert piece.literals[-1][1] == b"-ERR Command not allowed inside a transaction\r\n"

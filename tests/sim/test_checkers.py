@@ -143,9 +143,9 @@ class TestDurability:
         checker = Durability()
         checker.synced(1, [(1, 1, 7)])
         with pytest.raises(SafetyViolation, match="durability"):
-            checker.acknowledged(1, 1, THREE)
+            checker.acknowledged(1, 1, [THREE])
         checker.synced(2, [(1, 1, 7)])
-        checker.acknowledged(1, 1, THREE)
+        checker.acknowledged(1, 1, [THREE])
 
     def test_an_overwritten_entry_does_not_count(self):
         checker = Durability()
@@ -153,14 +153,14 @@ class TestDurability:
         checker.synced(2, [(1, 1, 7)])
         checker.synced(2, [(1, 2, 8)])
         with pytest.raises(SafetyViolation, match="durability"):
-            checker.acknowledged(1, 1, THREE)
+            checker.acknowledged(1, 1, [THREE])
 
     def test_both_halves_of_a_joint_configuration_count(self):
         checker = Durability()
         for node in (1, 2, 3):
             checker.synced(node, [(1, 1, 7)])
         with pytest.raises(SafetyViolation, match="durability"):
-            checker.acknowledged(1, 1, Configuration(voters=(1, 2, 3), outgoing=(4, 5, 6)))
+            checker.acknowledged(1, 1, [Configuration(voters=(1, 2, 3), outgoing=(4, 5, 6))])
 
     def test_a_synced_entry_is_there_after_a_restart(self):
         checker = Durability()
@@ -175,9 +175,9 @@ class TestDurability:
         checker.covered(1, 1)
         checker.recovered(1, [(2, 1, 8)])
         checker.covered(2, 1)
-        checker.acknowledged(1, 1, THREE)
+        checker.acknowledged(1, 1, [THREE])
         with pytest.raises(SafetyViolation, match=r"only \[1\] have it"):
-            checker.acknowledged(2, 1, THREE)
+            checker.acknowledged(2, 1, [THREE])
 
     def test_a_log_that_an_installed_state_does_not_continue_may_go(self):
         for replaced in (True, False):
@@ -270,10 +270,10 @@ class TestLog:
         assert checker.newest == 1
         for node in (1, 2):
             checker.synced(node, [(1, 2, 7)])
-        checker.acknowledged(1, THREE)
+        checker.acknowledged(1, [THREE])
         checker.synced(2, [(1, 3, 8)])
         with pytest.raises(SafetyViolation, match="durability"):
-            checker.acknowledged(1, THREE)
+            checker.acknowledged(1, [THREE])
 
     def test_entries_found_at_a_start_are_compared_with_those_of_others(self):
         checker = LogChecker()

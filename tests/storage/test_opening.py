@@ -195,7 +195,7 @@ def test_a_state_that_grew_here_beyond_the_log_is_damage(index, term, installed)
     """Rule C3: a cut is made only of what the log has synced, so the log has lost something."""
     text = refused(log_of((1, 9, 1)).memory, state_at(index, term), installed)
     assert f"the state has entry {index} of term {term}, and the log has lost it" in text
-    assert "replace the node" in text
+    assert "member replace" in text
 
 
 def test_a_received_state_that_the_log_was_begun_behind_and_no_longer_knows_is_damage():

@@ -116,6 +116,24 @@ def test_any_bytes_are_a_key_and_a_value_and_keys_are_sorted_by_their_bytes(base
     assert base.get(b"x") is None
 
 
+def test_sessions_stand_beside_the_keys_and_change_in_the_same_batch(backend, base):
+    batch = base.batch()
+    batch.put(b"s", encode_record((b"1", 1, 0)))
+    batch.bookkeeping(encode_bookkeeping(bookkeeping(1)))
+    for id in (b"", b"a", b"b\xff"):
+        batch.put_session(id, b"of " + id)
+    assert base.write(batch) is not False
+    batch = base.batch()
+    batch.bookkeeping(encode_bookkeeping(bookkeeping(2)))
+    batch.remove_session(b"")
+    batch.put_session(b"a", b"new")
+    batch.remove_session(b"nobody")
+    assert base.write(batch) is not False
+    assert list(base.sessions()) == [(b"a", b"new"), (b"b\xff", b"of b\xff")]
+    assert list(base.sorted_items()) == [(b"s", (b"1", 1, 0))]
+    assert backend.bookkeeping(base) == bookkeeping(2)
+
+
 def test_many_keys_are_read_in_their_order(base):
     put(base, 1, a=b"1", c=b"")
     assert base.get_many([b"c", b"b", b"a"]) == [(b"", 1, 0), None, (b"1", 1, 0)]

@@ -195,6 +195,8 @@ def _configuration(configuration: Configuration) -> str:
     for name, ids in (
         ("outgoing voters", configuration.outgoing),
         ("learners", configuration.learners),
+        ("to be promoted", configuration.promote),
+        ("to retire", configuration.retire),
         ("removed", configuration.removed),
     ):
         if ids:

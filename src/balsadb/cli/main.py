@@ -10,7 +10,9 @@ from typing import Annotated
 
 import typer
 
+from balsadb.cli import membership
 from balsadb.cli.failing import FAILED, sentences
+from balsadb.cli.flags import Json, Seconds, Servers
 from balsadb.errors import UsageError
 from balsadb.version import __version__
 
@@ -23,22 +25,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 
-Servers = Annotated[
-    str | None,
-    typer.Option(
-        "--servers",
-        metavar="HOST:PORT,...",
-        envvar="BALSADB_SERVERS",
-        help="Where the servers are; a port may be a range.  [default: 127.0.0.1:7001-7003]",
-    ),
-]
-Seconds = Annotated[
-    float,
-    typer.Option("--timeout", metavar="SECONDS", envvar="BALSADB_TIMEOUT", min=0.01, help="How long to try."),
-]
+app.add_typer(membership.app, name="member")
 Key = Annotated[str, typer.Argument(metavar="KEY", show_default=False)]
 Value = Annotated[str, typer.Argument(metavar="VALUE", show_default=False)]
-Json = Annotated[bool, typer.Option("--json", envvar="BALSADB_JSON", help="Print JSON.")]
 
 
 def main() -> None:
@@ -182,7 +171,14 @@ def serve(
             help="When a request without an outcome is answered with an error.  [default: 2500]",
         ),
     ] = None,
-    join: Annotated[str | None, typer.Option(metavar="HOST:PORT", envvar="BALSADB_JOIN", hidden=True)] = None,
+    join: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            envvar="BALSADB_JOIN",
+            help="For a new node: the client address of any server of the cluster that it joins.",
+        ),
+    ] = None,
     config: Annotated[
         str | None,
         typer.Option(
@@ -197,12 +193,9 @@ def serve(
     \b
     balsadb serve --id 1 --data-dir /var/lib/balsadb --listen db1:7001 --http-listen db1:9001 \\
                   --cluster 1=db1:8001,2=db2:8001,3=db3:8001
+    balsadb serve --id 4 --data-dir /var/lib/balsadb --listen db4:7001 --peer-listen db4:8001 --join db1:7001
     balsadb serve --config node-1.toml
     """
-    if join is not None:
-        raise UsageError(
-            "--join is not available in this version; a cluster keeps the members that --cluster names"
-        )
     from balsadb.cli.serve import serve as run
 
     settings = {
@@ -212,6 +205,7 @@ def serve(
         "peer_listen": peer_listen,
         "http_listen": http_listen,
         "cluster": cluster,
+        "join": join,
         "dial": dial,
         "advertise": advertise,
         "election_timeout_ms": election_timeout_ms,
@@ -310,6 +304,9 @@ def digest(servers: Servers = None, timeout: Seconds = 10.0, as_json: Json = Fal
 
     if not observe.digest(servers, timeout, as_json):
         raise typer.Exit(FAILED)
+
+
+app.command()(membership.transfer)
 
 
 @app.command()

@@ -34,6 +34,8 @@ _Runner: TypeAlias = tuple[Handler, int, int]
 """A handler with the least and the greatest number of words that it takes."""
 
 _ANY_COUNT: Final = 2**62
+_HEADERS: Final = {EXEC: 2, ONCE_EXEC: 5}
+"""How many words the header of a transaction has."""
 _EXHAUSTED: Final = CHANGE_BYTES_MAX + 1
 """Value of `Keyspace.spent` from the first command on that found the entry's budget used up."""
 
@@ -96,7 +98,8 @@ def _run(
                 space.spent = _EXHAUSTED
         elif argv and argv[0] in _HEADERS:
             count = _count(argv, len(commands) - position - 1)
-            reply = _HEADERS[argv[0]][1](space, commands, position, count)
+            run = _run_transaction if argv[0] == EXEC else _run_transaction_once
+            reply = run(space, commands, position, count)
             position += len(commands) if count is None else count
         elif space.spent > CHANGE_BYTES_MAX:
             reply = OVER_BUDGET
@@ -134,7 +137,7 @@ def _fitting(argv: list[bytes]) -> Command | Refusal:
 
 def _count(header: list[bytes], available: int) -> int | None:
     """Return how many commands a transaction's header announces, or None for nonsense."""
-    count = integer(header[-1]) if len(header) == _HEADERS[header[0]][0] else None
+    count = integer(header[-1]) if len(header) == _HEADERS[header[0]] else None
     return count if count is not None and 0 <= count <= available else None
 
 
@@ -186,10 +189,6 @@ def _run_transaction_once(
     if not attempt.admitted:
         return reply
     return attempt.end(space, _run_transaction(space, commands, position, count))
-
-
-_HEADERS: Final = {EXEC: (2, _run_transaction), ONCE_EXEC: (5, _run_transaction_once)}
-"""How many words the header of a transaction has, and how it runs."""
 
 
 def run_inside(space: Keyspace, argv: list[bytes], refusal: Refusal) -> Reply:

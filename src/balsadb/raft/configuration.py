@@ -6,6 +6,7 @@ truncated, the node returns to the configuration that was in force before it (ru
 
 from __future__ import annotations
 
+import google_crc32c
 import msgspec
 
 from balsadb.errors import InvariantError, ProtocolError
@@ -17,6 +18,15 @@ _DECODER = msgspec.msgpack.Decoder(Configuration)
 def encode_configuration(configuration: Configuration) -> bytes:
     """Encode a configuration as the payload of a MEMBERSHIP entry."""
     return msgspec.msgpack.encode(configuration)
+
+
+def fingerprint(configuration: Configuration) -> int:
+    """Return a number by which two nodes know whether they speak of the same configuration.
+
+    The index of its entry would not do: a node that began with a state does not know it. No configuration
+    comes twice, but for a client address that moves there and back, since removed ids stay in it.
+    """
+    return int(google_crc32c.value(encode_configuration(configuration)))
 
 
 def decode_configuration(payload: bytes) -> Configuration:
@@ -39,6 +49,10 @@ def change_fault(old: Configuration, new: Configuration) -> str | None:
         return "a learner can't vote at the same time"
     if set(new.removed) & set(new.everyone()):
         return "a removed node id can't come back (rule P5)"
+    if not (set(new.promote) <= set(new.learners) and set(new.retire) <= set(new.voters)):
+        return "only learners can be promoted, and only voters can retire for them"
+    if new.outgoing and new.promote:
+        return "a joint configuration is finished before the next change begins (rule M2)"
     if not set(old.removed) <= set(new.removed):
         return "a removed node id can't be forgotten (rule P5)"
     same_voters = new.voters == old.voters

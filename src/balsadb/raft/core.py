@@ -13,7 +13,7 @@ from balsadb.raft.configuration import ConfigurationLog, decode_configuration
 from balsadb.raft.durability import Durability
 from balsadb.raft.entry import Entry
 from balsadb.raft.log import Log
-from balsadb.raft.messages import Message
+from balsadb.raft.messages import ChangeResponse, Message
 from balsadb.raft.options import Options, Recovered
 from balsadb.raft.quorum import Halves, halves_of
 from balsadb.raft.ready import Fetch, LogStart, ReadState
@@ -45,6 +45,8 @@ class Core:
         self.boot = boot
         self.eligible = True
         """False: neither votes, campaigns nor acknowledges as a voter (rule W5). The driver sets it."""
+        self.told_removed = False
+        """True when another node has said that this one was removed (rule M1)."""
         self.installing = False
         """True while a state of another node takes the place of this one's: no time to lead."""
         self.term: Term = recovered.hard_state.term
@@ -70,6 +72,8 @@ class Core:
         self.fetches: list[Fetch] = []
         self.snapshots: list[tuple[NodeId, Index]] = []
         """Followers that need the state sent, each with the least index that is of use."""
+        self.answers: list[ChangeResponse] = []
+        """Answers to requests for other members that were made here."""
         self.read_counter = 0
         """Names read-index requests; never reused within a boot (rule R3)."""
         self.handed_index: Index = self.log.applied_index
@@ -98,10 +102,19 @@ class Core:
         """Return the short random delay of a fast fail-over (rule M3)."""
         return self.random.randint(1, self.options.lost_ticks_max)
 
+    @property
+    def removed(self) -> bool:
+        """Tell whether this node's removal is committed. Its id never comes back (rule P5)."""
+        return self.told_removed or self.id in self.configurations.gone
+
     def may_campaign(self) -> bool:
-        """Tell whether this node may try to lead: learners and amnesiacs never do (rules M3, W5)."""
+        """Tell whether this node may try to lead. Learners, amnesiacs, the removed may not (M1, M3, W5)."""
         busy = self.installing or self.stateless
-        return self.eligible and not busy and self.configurations.may_vote(self.id)
+        return self.eligible and not busy and not self.removed and self.configurations.may_vote(self.id)
+
+    def may_grant(self) -> bool:
+        """Tell whether this node's vote is worth something (rules M1, W5)."""
+        return self.eligible and not self.removed
 
     def may_acknowledge(self) -> bool:
         """Tell whether an answer in this term may go out: the term is durable and the node remembers all.

@@ -129,7 +129,7 @@ def handle_vote_request(core: Core, message: VoteRequest) -> None:
     state = core.state
     if (
         message.term < core.term
-        or not core.eligible
+        or not core.may_grant()
         or core.vote not in (NOBODY, message.source)  # a candidate or leader voted for itself
         or state.leader not in (NOBODY, message.source)
         or not core.log.up_to_date(message.last_index, message.last_term)
@@ -147,7 +147,7 @@ def _handle_pre_vote_request(core: Core, message: VoteRequest) -> None:
     log = core.log
     if (
         message.term <= core.term
-        or not core.eligible
+        or not core.may_grant()
         or hears_leader(core)
         or not log.up_to_date(message.last_index, message.last_term)
     ):

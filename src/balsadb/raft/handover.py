@@ -18,7 +18,7 @@ from balsadb.raft.types import NOBODY, NodeId
 def begin(core: Core, leader: Leader, target: NodeId) -> NodeId:
     """Begin to hand over to `target`, or with `NOBODY` to the best follower; returns to whom, or `NOBODY`."""
     peer = leader.progress.get(target) if target != NOBODY else _best(core, leader)
-    if peer is None or not peer.votes or leader.transfer_to != NOBODY:
+    if peer is None or peer.id not in core.configuration.voters or leader.transfer_to != NOBODY:
         return NOBODY
     leader.transfer_to = peer.id
     leader.transfer_until = core.now + core.options.election_ticks
@@ -27,10 +27,12 @@ def begin(core: Core, leader: Leader, target: NodeId) -> NodeId:
 
 
 def _best(core: Core, leader: Leader) -> Progress | None:
-    """Return the voter that was heard lately and has most of the log."""
+    """Return the voter that was heard lately and has most of the log; nobody who is about to leave."""
     recent = core.now - core.options.election_ticks
     able = [
-        peer for peer in leader.peers if peer.votes and peer.heard > recent and peer.pace is Pace.REPLICATE
+        peer
+        for peer in leader.peers
+        if peer.id in core.configuration.voters and peer.heard > recent and peer.pace is Pace.REPLICATE
     ]
     return max(able, key=lambda peer: (peer.match, -peer.id), default=None)
 

@@ -12,7 +12,7 @@ from typing import Annotated, TypeAlias
 import msgspec
 from msgspec import Meta
 
-from balsadb.raft.types import NUMBER_MAX
+from balsadb.raft.types import NUMBER_MAX, Member
 
 Number: TypeAlias = Annotated[int, Meta(ge=0, le=NUMBER_MAX)]
 """A term, index, round, time or node id that came over the network."""
@@ -164,6 +164,36 @@ class TimeoutNow(_Base, frozen=True, tag=13):
     """The leader hands over: the receiver campaigns at once (thesis 3.10)."""
 
 
+class Removed(_Base, frozen=True, tag=14):
+    """The receiver was removed, and the removal is committed: it has to fall silent (rule M1)."""
+
+
+class ChangeRequest(_Base, frozen=True, tag=15):
+    """An operator at the sender wants other members, or another leader."""
+
+    number: Number
+    """Names the request; the answer repeats it."""
+    based_on: Number
+    """`fingerprint` of the configuration that the change was made for (rule M2)."""
+    add: tuple[Member, ...] = ()
+    """Nodes that are to become voters."""
+    remove: tuple[Number, ...] = ()
+    """Members that are to go."""
+    transfer: bool = False
+    """True: hand over instead, to `successor` or, with 0, to whom the leader likes."""
+    successor: Number = 0
+
+
+class ChangeResponse(_Base, frozen=True, tag=16):
+    """Answers a `ChangeRequest`: begun, not now, or never."""
+
+    number: Number
+    verdict: Number
+    """A `balsadb.raft.membership.Verdict`."""
+    reason: str = ""
+    """Why not, as words for the operator."""
+
+
 Message: TypeAlias = (
     VoteRequest
     | VoteResponse
@@ -178,4 +208,7 @@ Message: TypeAlias = (
     | CommitAdvance
     | StateRequest
     | TimeoutNow
+    | Removed
+    | ChangeRequest
+    | ChangeResponse
 )

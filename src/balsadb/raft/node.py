@@ -12,13 +12,15 @@ from random import Random
 from typing import Any
 
 from balsadb.errors import InvariantError, ProtocolError
-from balsadb.raft import applying, election, following, handover, reads, replication
+from balsadb.raft import applying, election, following, handover, membership, reads, replication
 from balsadb.raft.core import Core
 from balsadb.raft.entry import Entry
 from balsadb.raft.log import Log
 from balsadb.raft.messages import (
     Append,
     AppendResponse,
+    ChangeRequest,
+    ChangeResponse,
     CommitAdvance,
     Heartbeat,
     Message,
@@ -26,6 +28,7 @@ from balsadb.raft.messages import (
     ProposeRejected,
     ReadIndexRequest,
     ReadIndexResponse,
+    Removed,
     RoundAck,
     StateRequest,
     TimeoutNow,
@@ -36,7 +39,7 @@ from balsadb.raft.options import Options, Recovered
 from balsadb.raft.ready import Fetch, Ready
 from balsadb.raft.roles import Follower, Leader, Role
 from balsadb.raft.transitions import become_follower
-from balsadb.raft.types import NOBODY, Configuration, EntryKind, Index, Millis, NodeId, Term
+from balsadb.raft.types import NOBODY, Configuration, EntryKind, Index, Member, Millis, NodeId, Term
 
 __all__ = ["Node", "Options", "Recovered", "Role"]
 
@@ -139,6 +142,20 @@ class Node:
         return self._core.configuration
 
     @property
+    def removed(self) -> bool:
+        """True when this node's removal is committed: it neither votes nor campaigns (rule M1)."""
+        return self._core.removed
+
+    @property
+    def gone(self) -> tuple[NodeId, ...]:
+        """Ids whose removal is committed."""
+        return self._core.configurations.gone
+
+    def note_removed(self) -> None:
+        """Note that another member has said that this node was removed."""
+        self._core.told_removed = True
+
+    @property
     def stateless(self) -> bool:
         """True while the node waits for another node's state because its own is lost (rule W5)."""
         return self._core.stateless
@@ -164,6 +181,8 @@ class Node:
             if state.transfer_to != NOBODY:
                 handover.give_up(core, state)
             replication.tick(core, state)
+            if core.state is state:
+                membership.tick(core, state)
             return
         if isinstance(state, Follower):
             if state.reads_sent:
@@ -183,6 +202,8 @@ class Node:
         if message.source in core.configurations.gone:
             # rule M1: everybody is heard but who was removed. A removal that is not committed does not count:
             # the removed node may be the very leader whose log undoes it.
+            if not isinstance(message, Removed):
+                core.outbox.append(Removed(core.id, message.source, core.term))
             return
         if message.term == core.term or _reconcile_term(core, message):
             handler(core, message)
@@ -241,6 +262,36 @@ class Node:
         """
         core = self._core
         return handover.begin(core, core.state, to) if isinstance(core.state, Leader) else NOBODY
+
+    def request_change(
+        self,
+        number: int,
+        based_on: int,
+        add: Sequence[Member] = (),
+        remove: Sequence[NodeId] = (),
+        *,
+        transfer: bool = False,
+        successor: NodeId = NOBODY,
+    ) -> bool:
+        """Ask the leader, wherever it is, for other members or for a handover; `number` names the request.
+
+        True: an answer may come in `Ready.answers`. A lost one never comes, so ask again after a while;
+        `based_on`, the `fingerprint` of the
+        configuration it is made for, sees to it that a change is made once (rule M2). False:
+        certainly nothing was asked.
+        """
+        core = self._core
+        leader = core.state.leader
+        if leader == NOBODY:
+            return False
+        message = ChangeRequest(
+            core.id, leader, core.term, number, based_on, tuple(add), tuple(remove), transfer, successor
+        )
+        if leader == core.id:
+            membership.handle_request(core, message)
+        else:
+            core.outbox.append(message)
+        return True
 
     def peer_lost(self, peer: NodeId) -> None:
         """Note that the last connection with `peer` closed (rule M3)."""
@@ -327,6 +378,8 @@ class Node:
         core = self._core
         if core.outbox or core.reads_ready or core.reads_dropped or core.fetches or core.snapshots:
             return True
+        if core.answers:
+            return True
         state = core.state
         if isinstance(state, Leader):
             if state.dirty:
@@ -361,7 +414,9 @@ class Node:
             tuple(core.fetches),
             tuple(core.reads_dropped),
             tuple(core.snapshots),
+            tuple(core.answers),
         )
+        core.answers.clear()
         core.snapshots.clear()
         core.outbox.clear()
         core.reads_ready.clear()
@@ -380,7 +435,7 @@ def _reconcile_term(core: Core, message: Message) -> bool:
     Requests and answers about votes have their own rules for terms and always go on.
     """
     kind = type(message)
-    if kind is VoteRequest or kind is VoteResponse:
+    if kind is VoteRequest or kind is VoteResponse or kind is Removed:
         return True
     if message.term > core.term:
         # Only a leader sends these; its quorum entered the term long ago.
@@ -410,5 +465,8 @@ _HANDLERS: Mapping[type[Message], Callable[[Core, Any], None]] = {
     CommitAdvance: following.handle_commit_advance,
     StateRequest: replication.handle_state_request,
     TimeoutNow: handover.handle_timeout_now,
+    Removed: membership.handle_removed,
+    ChangeRequest: membership.handle_request,
+    ChangeResponse: membership.handle_response,
 }
 """Who handles what."""

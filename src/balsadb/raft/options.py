@@ -26,6 +26,8 @@ class Options(msgspec.Struct, frozen=True):
     """After the loss of the leader's connection a node campaigns after 1..lost_ticks_max ticks (rule M3)."""
     read_retry_ticks: int = 10
     """A follower asks again, under a new name, for a read index that did not come in this time (rule R3)."""
+    change_ticks: int = 1
+    """A leader looks this often whether a change of the members can take its next step (rule M2)."""
     append_bytes_max: int = MIB
     """Bytes of entries in one `Append`; one entry is always admitted."""
     inflight_messages_max: int = 256

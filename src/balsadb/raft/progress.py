@@ -31,6 +31,9 @@ class Progress:
     """One follower as its leader sees it."""
 
     __slots__ = (
+        "catch_up_since",
+        "catch_up_to",
+        "caught_up",
         "clock_offset",
         "commit_sent",
         "fetched",
@@ -77,6 +80,27 @@ class Progress:
         """Entries asked back from the WAL for it."""
         self.fetched: tuple[Entry, ...] = ()
         """Entries that came back and are not yet sent."""
+        self.catch_up_to: Index = 0
+        """Of a learner that is to be promoted: where the log ended when this round of catching up began."""
+        self.catch_up_since = now
+        """Tick at which it began."""
+        self.caught_up = False
+        """The last round was short (thesis 4.2.1)."""
+
+    def catching_up(self, last_index: Index, now: int, short: int) -> bool:
+        """Go on with the rounds of thesis 4.2.1; tell whether the follower has caught up.
+
+        In each round it gets what was in the log when the round began. When a round takes less than an
+        election timeout, what is missing then can be had in less than that, too, so as a voter the follower
+        makes nobody wait for longer than an election would.
+        """
+        if self.match >= self.catch_up_to:
+            if self.catch_up_to:
+                self.caught_up = now - self.catch_up_since < short
+            self.catch_up_to, self.catch_up_since = last_index, now
+        elif now - self.catch_up_since >= short:
+            self.caught_up = False
+        return self.caught_up
 
     def become_probe(self, next_index: Index) -> None:
         """Send one append at `next_index` and wait for its fate."""

@@ -13,6 +13,7 @@ The driver takes a `Ready` and does, in any order it likes:
 * `dropped_reads`: contexts of reads that will never be confirmed, because leadership was lost or the leader
   or term changed; ask again under a new context (rule R3).
 * `fetches`: read these entries back from the WAL and hand them to `Node.fetched` (rule B2).
+* `answers`: what became of requests for other members that were made on this node.
 * `snapshots`: send these followers the state as of a durable cut, and report to `Node.snapshot_ended`.
 """
 
@@ -21,7 +22,7 @@ from __future__ import annotations
 import msgspec
 
 from balsadb.raft.entry import Entry
-from balsadb.raft.messages import Message
+from balsadb.raft.messages import ChangeResponse, Message
 from balsadb.raft.types import HardState, Index, Millis, NodeId, Term
 
 
@@ -82,3 +83,4 @@ class Ready(msgspec.Struct, frozen=True):
     dropped_reads: tuple[int, ...] = ()
     snapshots: tuple[tuple[NodeId, Index], ...] = ()
     """(follower, least index of a state that is of use to it)."""
+    answers: tuple[ChangeResponse, ...] = ()

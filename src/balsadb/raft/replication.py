@@ -21,6 +21,7 @@ from balsadb.raft.messages import (
     Heartbeat,
     Propose,
     ProposeRejected,
+    Removed,
     RoundAck,
     StateRequest,
 )
@@ -341,7 +342,12 @@ def maybe_commit(core: Core, leader: Leader) -> None:
     agreed = agreed_number(core.halves, leader.matches)
     if agreed <= log.commit_index or log.term_at(agreed) != core.term:
         return
+    gone = core.configurations.gone
     core.commit_to(agreed)
+    if core.configurations.gone != gone:
+        # rule M1: those who have left hear it at once; nobody speaks to them any more.
+        for node in sorted(set(core.configurations.gone) - {*gone, core.id}):
+            core.outbox.append(Removed(core.id, node, core.term))
     leader.release(min(agreed, log.durable_index, log.applied_index))
     origins = leader.origins
     while origins and origins[0][0] <= agreed:

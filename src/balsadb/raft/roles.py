@@ -139,6 +139,7 @@ class Leader:
         "dirty",
         "elapsed",
         "first_index",
+        "handovers",
         "leader",
         "matches",
         "notify",
@@ -194,6 +195,8 @@ class Leader:
         """Who is to lead next; `NOBODY` when no transfer is under way. Nothing is proposed meanwhile."""
         self.transfer_until = 0
         """Tick at which the transfer is given up."""
+        self.handovers = 0
+        """How often it tried to hand over because it is to leave the cluster."""
         self.clock_offset = 0
         """Log time minus this node's wall clock (rule S6)."""
 

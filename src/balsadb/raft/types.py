@@ -83,6 +83,15 @@ class Configuration(msgspec.Struct, frozen=True, array_like=True):
     """Addresses and identities of everybody above except the removed, sorted by id."""
     cluster_id: bytes = b""
     """Drawn by the first leader; empty until then (rule W5)."""
+    promote: tuple[NodeId, ...] = ()
+    """Learners that become voters, all in one step, as soon as all of them have caught up (rule M2)."""
+    retire: tuple[NodeId, ...] = ()
+    """Voters that leave in the same step, because those in `promote` take their places."""
+
+    @property
+    def changing(self) -> bool:
+        """Tell whether a change of the members has begun and is not finished."""
+        return bool(self.outgoing or self.promote)
 
     def everyone(self) -> tuple[NodeId, ...]:
         """Return all current members, voters and learners, sorted."""

@@ -45,12 +45,18 @@ def stranger(configuration: Configuration, node: NodeId, store_id: bytes) -> str
     """Say why `node` with the data directory `store_id` is not who the log knows, or None when it is."""
     if node in configuration.removed:
         return f"node {node} was removed from this cluster; its id is never used again"
-    member = configuration.member(node)
-    if member is None:
+    if configuration.member(node) is None:
         return f"node {node} is not a member of this cluster"
-    if member.store_id and member.store_id != store_id:
+    return exchanged(configuration, node, store_id)
+
+
+def exchanged(configuration: Configuration, node: NodeId, store_id: bytes) -> str | None:
+    """Say that the log knows another data directory under this node's id; None when it does not."""
+    member = configuration.member(node)
+    if member is not None and member.store_id and member.store_id != store_id:
         return (
             f"node {node}'s data is not what this cluster knows (its directory was emptied or exchanged); "
-            "put the former directory back, or replace it with a new node under a new id"
+            "put the former directory back, or replace the node by a new one under a new id: "
+            "balsadb member replace"
         )
     return None

@@ -19,8 +19,9 @@ from balsadb.raft.messages import Message
 from balsadb.raft.node import Node, Role
 from balsadb.raft.ready import Fetch, WriteBatch
 from balsadb.raft.types import NOBODY, Configuration, EntryKind, Index, NodeId
+from balsadb.replica.changes import Changes
 from balsadb.replica.disk import DiskPace
-from balsadb.replica.identity import bind_members, stranger
+from balsadb.replica.identity import bind_members, exchanged
 from balsadb.replica.limits import WRITE_BYTES, ReplicaOptions
 from balsadb.replica.proposals import Proposals
 from balsadb.replica.reads import Reads
@@ -32,17 +33,24 @@ NOT_CONFIRMED = Refusal(b"TRYAGAIN the leader could not be confirmed within the 
 NOT_APPLIED = Refusal(b"TRYAGAIN the deadline passed and the command was certainly not applied")
 BUSY = Refusal(b"TRYAGAIN this node holds too many requests; nothing was done")
 UNHEARD = Refusal(b"CLUSTERDOWN this node has not heard a leader for too long to answer READONLY reads")
+NOT_YET = Refusal(b"CLUSTERDOWN this node is not a member of the cluster yet; nothing was done")
 UNKNOWN = Refusal(b"UNKNOWN the deadline passed with the outcome open; the command may have been applied")
 
 LOG_KEPT_MAX = 4
 """While the state is sent, the log behind it may grow to so many times `--snapshot-log-bytes`, of which
 `release_bytes` is half (rule C5)."""
 OLD_META = (
-    "Put the newest META of this node back; if it is lost, replace the node by a new one under a new id"
+    "Put the newest META of this node back; if it is lost, replace the node by a new one under a new id "
+    "(balsadb member replace)"
 )
 
 READY_ROUNDS_MAX = 16
 """Rounds of Raft work in one turn; after that the event loop gets its share and the turn goes on later."""
+
+
+def removed_refusal(node: NodeId) -> Refusal:
+    """Say to a client of a removed node what is the matter (rule P5)."""
+    return Refusal(b"CLUSTERDOWN node %d was removed from this cluster; connect to another one" % node)
 
 
 def later_start(found: int, boot: int) -> str:
@@ -118,9 +126,14 @@ class Replica:
         """The configuration as of the newest applied MEMBERSHIP entry."""
         self.identities: dict[NodeId, tuple[bytes, str]] = {node.id: (store_id, client_address)}
         """(store id, client address) as each node said in its hello; the driver adds the others."""
+        self.removed = False
+        """True once this node knows that it was removed. It serves nobody any more (rule P5)."""
+        self._outside: Refusal | None = None
+        """What clients are told while this node is not a member: not yet, or not any more (rule P5)."""
         self._fresh_cluster_id = fresh_cluster_id
         self._proposals = Proposals(node, boot, options)
         self._reads = Reads(node, options)
+        self._changes = Changes(node, options.resend_ms)
         self._finished: list[Request] = []
         self._ripe: deque[Lane] = deque()
         """Lanes whose backlog may move on."""
@@ -156,6 +169,8 @@ class Replica:
         """Commit index found at start: until it is applied again, clients are told -LOADING."""
         self._heard_ms = 0
         """When this node last knew a leader."""
+        if node.id not in self.configuration.everyone():
+            self._outside = NOT_YET
 
     # ---------------------------------------------------------------- requests
 
@@ -165,9 +180,15 @@ class Replica:
         return self.machine.applied_index < self._loaded_index
 
     @property
+    def outside(self) -> bool:
+        """Tell whether this node is no member: not yet, or not any more."""
+        return self._outside is not None
+
+    @property
     def idle(self) -> bool:
         """Tell whether no request waits for an answer."""
-        return self._proposals.idle and self._reads.idle and not self._due
+        idle = self._proposals.idle and self._reads.idle and self._changes.idle and not self._due
+        return self.removed or idle
 
     def submit(self, request: Request, now_ms: int = 0) -> None:
         """Take a request. It comes back, answered, in `Effects.finished` of this or a later turn.
@@ -194,7 +215,9 @@ class Replica:
         lane = request.lane
         lane.kind = request.kind
         lane.flying += 1
-        if self.loading:
+        if self._outside is not None:
+            self._refuse(request, self._outside)
+        elif self.loading:
             self._refuse(request, LOADING)
         elif request.deadline_ms <= self.now_ms:
             self._refuse(request, NOT_APPLIED)  # it waited behind others of its connection all the time
@@ -202,6 +225,10 @@ class Replica:
             self._proposals.add(request)
         elif request.kind is RequestKind.READ:
             self._reads.add(request)
+        elif request.kind is RequestKind.CHANGE:
+            refusal = self._changes.add(request)
+            if refusal is not None:
+                self._refuse(request, refusal)
         elif self.now_ms - self._heard_ms > self.options.stale_read_ms:
             self._refuse(request, UNHEARD)  # rule R4
         else:
@@ -337,6 +364,8 @@ class Replica:
         node.tick(wall_ms)
         if node.leader:
             self._heard_ms = now_ms
+        if node.removed and not self.removed:
+            self._fall_silent()
         flying, waiting = self._proposals.tick(now_ms)
         for request in flying:
             self._refuse(request, UNKNOWN)
@@ -349,6 +378,21 @@ class Replica:
         if self._disk.slow(now_ms) and node.role is Role.LEADER:
             self._leave_slow_disk()
 
+    def _fall_silent(self) -> None:
+        """Serve nobody any more: a removed node hears of nothing that happens (rule P5)."""
+        self.removed = True
+        self._outside = refusal = removed_refusal(self.node.id)
+        for request, reply in self._changes.everything(self.node.id):
+            self._finish(request, [reply])
+        flying, waiting = self._proposals.everything()
+        for request in flying:
+            self._refuse(request, UNKNOWN)
+        due = [request for request in self._due if request.replies is None]
+        for request in [*waiting, *self._reads.everything(), *due]:
+            self._refuse(request, refusal)
+        self._due.clear()
+        self._warm_reads = 0
+
     def _leave_slow_disk(self) -> None:
         """Hand over, if somebody else's disk is ahead of this one."""
         ahead = {
@@ -359,6 +403,8 @@ class Replica:
 
     def stop(self) -> list[Request]:
         """Answer everything that is open, because the node stops; returns the finished requests."""
+        for request, reply in self._changes.everything():
+            self._finish(request, [reply])
         flying, waiting = self._proposals.everything()
         for request in flying:
             self._refuse(request, UNKNOWN)
@@ -411,6 +457,9 @@ class Replica:
         effects = Effects([], None, [], self._finished, [], [], None, False)
         for _ in range(READY_ROUNDS_MAX):
             self._move_backlogs()
+            if not self._changes.idle:
+                for request, reply in self._changes.go_on(now_ms, self.configuration):
+                    self._finish(request, [reply])
             reads.flush(now_ms)
             proposals.flush(now_ms, disk_idle)
             if self._handed:
@@ -437,6 +486,10 @@ class Replica:
                     effects.snapshots.append((follower, least))
                 else:
                     self._release = True  # it will ask again
+            for response in ready.answers:
+                outcome = self._changes.answered(response, now_ms)
+                if outcome is not None:
+                    self._finish(outcome[0], [outcome[1]])
             if ready.dropped_reads:
                 reads.drop(ready.dropped_reads)
             if ready.reads:
@@ -607,6 +660,11 @@ class Replica:
 
     def _take_configuration(self, configuration: Configuration) -> None:
         self.configuration = configuration
-        reason = stranger(configuration, self.node.id, self.identities[self.node.id][0])
+        me = self.node.id
+        if self.removed:
+            return
+        # A node that joins replays configurations from before its time. The removed are told so apart.
+        self._outside = None if me in configuration.everyone() else NOT_YET
+        reason = exchanged(configuration, me, self.identities[me][0])
         if reason is not None:
             raise LocalFault(reason)

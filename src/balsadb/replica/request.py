@@ -27,6 +27,8 @@ class RequestKind(IntEnum):
     """Through the log; may carry reads as local slots."""
     STALE_READ = 3
     """Reads of a READONLY connection, answered from whatever this node has applied."""
+    CHANGE = 4
+    """One RAFT ADD, REMOVE, REPLACE or TRANSFER."""
 
 
 class Request:

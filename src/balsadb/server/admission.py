@@ -20,11 +20,18 @@ from balsadb.storage.datadir import DataDirectory, Meta
 from balsadb.wire.frame import PROTOCOL_VERSION, Hello, Refused, Welcome
 from balsadb.wire.handshake import MESSAGES
 
+IDENTITIES_MAX = 1024
+"""Nodes whose hellos are remembered; one that the log does not know is not, past this."""
+
 
 class Admission:
     """Decides on hellos, and keeps what they teach in `META`."""
 
-    def __init__(self, replica: Replica, directory: DataDirectory, cluster_digest: bytes) -> None:
+    def __init__(
+        self, replica: Replica, directory: DataDirectory, cluster_digest: bytes, peer_address: str = ""
+    ) -> None:
+        """`peer_address` is where the other servers reach this one."""
+        self._peer_address = peer_address
         self._replica = replica
         self._directory = directory
         self._cluster_digest = cluster_digest
@@ -46,6 +53,7 @@ class Admission:
             client_address=replica.identities[replica.node.id][1],
             admitted=meta.admitted,
             purpose=purpose,
+            peer_address=self._peer_address,
         )
 
     def answer(self, hello: Hello) -> Welcome | Refused:
@@ -55,7 +63,8 @@ class Admission:
             return Refused(reason)
         reason = self._meet(hello.node_id, hello.store_id, hello.client_address)
         if reason is not None:
-            return Refused(reason)
+            gone = hello.node_id in self._replica.node.gone and hello.cluster_id == self._cluster_id()
+            return Refused(reason, self._cluster_id() if gone else b"")
         replica = self._replica
         return Welcome(
             node_id=replica.node.id,
@@ -79,8 +88,15 @@ class Admission:
             self._update_eligibility()
         return reason
 
-    def remember_cluster_id(self) -> None:
-        """Write the cluster id that the log has brought into `META`, once."""
+    def refused(self, refusal: Refused) -> str:
+        """Take a refusal of our hello; returns its reason. A removed node falls silent (rule M1)."""
+        if refusal.removed_from and refusal.removed_from == self._cluster_id():
+            self._replica.node.note_removed()
+        return refusal.reason
+
+    def configuration_changed(self) -> None:
+        """Write the cluster id that the log has brought into `META`, once; see whether this node may vote."""
+        self._update_eligibility()
         cluster_id = self._replica.configuration.cluster_id
         if cluster_id and cluster_id != self._directory.meta.cluster_id:
             self._write_meta(msgspec.structs.replace(self._directory.meta, cluster_id=cluster_id))
@@ -116,7 +132,14 @@ class Admission:
 
     def _meet(self, node: NodeId, store_id: bytes, client_address: str) -> str | None:
         """Check a node's directory against the log and against what we met before; note it durably."""
-        reason = stranger(self._replica.node.configuration, node, store_id)
+        configuration = self._replica.node.configuration
+        if self._cluster_id() and configuration.member(node) is None and node not in self._replica.node.gone:
+            # rule M1: it names our cluster, and our log may lag. As a voter it must be heard, or we could
+            # keep it from ever being elected. What it may do is decided by those who know it.
+            if len(self._replica.identities) < IDENTITIES_MAX:
+                self._replica.identities[node] = (store_id, client_address)
+            return None
+        reason = stranger(configuration, node, store_id)
         if reason is not None:
             return reason
         meta = self._directory.meta
@@ -142,9 +165,24 @@ class Admission:
     def _update_eligibility(self) -> None:
         node, meta = self._replica.node, self._directory.meta
         if not meta.admitted:
-            others = {member for member in node.configuration.voters if member != node.id}
-            if not others <= self._confirmed:
+            if not self._known_by_the_log() and not self._confirmed_by_all():
                 node.eligible = False
                 return
             self._write_meta(msgspec.structs.replace(meta, admitted=True))
         node.eligible = True
+
+    def _known_by_the_log(self) -> bool:
+        """Tell whether this node joined later and the log has bound its directory.
+
+        Its id was never used before, and no learner is promoted before it is bound, so no other directory has
+        ever voted under this id.
+        """
+        meta = self._directory.meta
+        member = self._replica.node.configuration.member(meta.node_id)
+        return meta.joined and member is not None and member.store_id == meta.store_id
+
+    def _confirmed_by_all(self) -> bool:
+        """Tell whether all other initial members have said that they never met another directory of ours."""
+        node, meta = self._replica.node, self._directory.meta
+        others = {member for member in node.configuration.voters if member != node.id}
+        return not meta.joined and others <= self._confirmed

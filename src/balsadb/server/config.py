@@ -47,7 +47,10 @@ class ServeConfig(msgspec.Struct, frozen=True, kw_only=True):
     http_listen: str | None = None
     """Where /livez and /readyz answer; None: nowhere."""
     cluster: dict[int, str]
-    """Peer address of every initial member, this node included, by ascending id. The same on every node."""
+    """Peer address of every initial member, this node included, by ascending id. The same on every node,
+    and empty on one that joined later."""
+    join: str | None = None
+    """Client address of a server of the cluster that this node joins; needed for its first start alone."""
     dial: dict[int, str] = {}
     """Peers reached at another address than their advertised one (NAT, proxies)."""
     advertise: str
@@ -66,6 +69,11 @@ class ServeConfig(msgspec.Struct, frozen=True, kw_only=True):
         """The canonical `--cluster` text, equal on nodes that were told the same members."""
         return format_members(self.cluster)
 
+    @property
+    def peer_address(self) -> str:
+        """Where the other servers reach this node."""
+        return self.cluster.get(self.id, self.peer_listen)
+
 
 SETTINGS = tuple(name.replace("_", "-") for name in ServeConfig.__struct_fields__)
 """Every file key, in the order of the fields."""
@@ -79,9 +87,11 @@ TIMES = ("election_timeout_ms", "heartbeat_ms", "request_timeout_ms")
 def make_config(settings: Mapping[str, object]) -> ServeConfig:
     """Build and check a configuration from settings by field name. A `None` means "not given"."""
     given = {name: value for name, value in settings.items() if value is not None}
-    _demand(given, ("id", "data_dir", "listen", "cluster"))
-    identity = make_identity(given)
+    _demand(given, ("id", "data_dir", "listen"))
+    identity = _make_joining_identity(given) if "cluster" not in given else make_identity(given)
     node_id, cluster = identity.id, identity.cluster
+    if cluster and "join" in given:
+        raise UsageError("--join is for a new node, and --cluster names the initial ones; give one of them")
     listen = _address(given["listen"], "listen")
     numbers = {name: _number(given[name], name, 10, TIMEOUT_MS_MAX) for name in TIMES if name in given}
     if "snapshot_log_bytes" in given:
@@ -90,9 +100,10 @@ def make_config(settings: Mapping[str, object]) -> ServeConfig:
         id=node_id,
         data_dir=identity.data_dir,
         listen=listen,
-        peer_listen=_address(given.get("peer_listen", cluster[node_id]), "peer_listen"),
+        peer_listen=_address(given.get("peer_listen", cluster.get(node_id)), "peer_listen"),
         http_listen=_address(given["http_listen"], "http_listen") if "http_listen" in given else None,
         cluster=cluster,
+        join=_address(given["join"], "join") if "join" in given else None,
         dial=_members(given.get("dial", ""), "dial"),
         advertise=_address(given.get("advertise", listen), "advertise"),
         **numbers,
@@ -118,6 +129,16 @@ def make_identity(settings: Mapping[str, object]) -> Identity:
     if node_id not in cluster:
         raise UsageError(f"--cluster does not name node {node_id}; it must be the same text on every node")
     return Identity(node_id, _text(given["data_dir"], "data_dir"), cluster)
+
+
+def _make_joining_identity(given: Mapping[str, object]) -> Identity:
+    """Check what a node that was no initial member is told of itself."""
+    if "peer_listen" not in given:
+        if "join" not in given:
+            _demand(given, ("cluster",))
+        raise UsageError("--peer-listen is missing; the other servers are told to reach a new node there")
+    node_id = _number(given["id"], "id", 1, NODE_ID_MAX)
+    return Identity(node_id, _text(given["data_dir"], "data_dir"), {})
 
 
 def _demand(given: Mapping[str, object], names: tuple[str, ...]) -> None:
@@ -167,7 +188,7 @@ def _check_relations(config: ServeConfig) -> None:
         )
     if len(set(config.cluster.values())) < len(config.cluster):
         raise UsageError("--cluster gives two nodes the same address")
-    if strangers := sorted(config.dial.keys() - config.cluster.keys()):
+    if config.cluster and (strangers := sorted(config.dial.keys() - config.cluster.keys())):
         raise UsageError(f"--dial names node {strangers[0]}, which --cluster does not")
     if config.id in config.dial:
         raise UsageError(f"--dial names node {config.id}, which is this node itself")
@@ -179,6 +200,8 @@ def _check_relations(config: ServeConfig) -> None:
             f"clients can't be sent to {config.advertise}; "
             "say with --advertise HOST:PORT where they reach this node"
         )
+    if not config.cluster and parse_address(config.peer_address)[0] in ("0.0.0.0", "::"):
+        raise UsageError(f"--peer-listen: other servers can't be sent to {config.peer_address}; name a host")
     if config.election_timeout_ms < ELECTION_HEARTBEATS_MIN * config.heartbeat_ms:
         raise UsageError(
             f"--election-timeout-ms {config.election_timeout_ms} is less than "

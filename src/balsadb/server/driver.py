@@ -19,7 +19,7 @@ from balsadb.kv.cut import Cut
 from balsadb.kv.store import Record
 from balsadb.raft.messages import Message
 from balsadb.raft.ready import Fetch
-from balsadb.raft.types import Index, NodeId
+from balsadb.raft.types import Configuration, Index, NodeId
 from balsadb.replica.replica import Replica, Warm
 from balsadb.replica.request import Request
 from balsadb.server.clock import Clock
@@ -52,6 +52,7 @@ class Driver:
         self.on_finished: Callable[[Sequence[Request]], None] = _ignore
         self.on_turn_end: Callable[[], None] = _nothing
         self.on_configuration: Callable[[], None] = _nothing
+        """Is called when other members are known, applied or not, and when this node was removed."""
         self.on_cuts: Callable[[Sequence[Cut]], None] = _ignore
         """Takes cuts to be written to the state."""
         self.on_snapshot: Callable[[NodeId, Index], None] = _ignore
@@ -71,7 +72,8 @@ class Driver:
         self._tick_due = False
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = False
-        self._configuration = replica.configuration
+        self._standing: tuple[Configuration, Configuration, bool] | None = None
+        """The configurations applied and known, and whether this node was removed, as last told."""
 
     def start(self) -> None:
         """Begin to tick and to run turns."""
@@ -150,8 +152,9 @@ class Driver:
             self._send(effects.messages)
         for fetch in effects.fetches:
             self._fetch(fetch)
-        if replica.configuration is not self._configuration:
-            self._configuration = replica.configuration
+        standing = (replica.configuration, replica.node.configuration, replica.removed)
+        if standing != self._standing:
+            self._standing = standing
             self.on_configuration()
         if effects.cuts:
             self.on_cuts(effects.cuts)

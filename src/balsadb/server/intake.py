@@ -17,6 +17,7 @@ from balsadb.resp.encode import encode_reply
 from balsadb.server.commands import run
 from balsadb.server.commands.client_state import ClientState
 from balsadb.server.commands.view import NodeView
+from balsadb.server.commands.words import word
 
 QUEUED_COMMANDS_MAX = 65_536
 """Commands in one MULTI; more make it fail."""
@@ -27,6 +28,9 @@ QUEUED_COMMAND_BYTES = 100
 LOCAL_NS_MAX = 2_000_000
 """A piece ends when commands that the node answers by itself have taken so long; others get their share then.
 Without it 250 KB of input can ask for many seconds of work (bad input 16)."""
+
+CHANGES = frozenset({b"ADD", b"REMOVE", b"REPLACE", b"TRANSFER"})
+"""Subcommands of RAFT whose outcome the whole cluster decides."""
 
 _NESTED = Refusal(b"ERR MULTI calls can not be nested")
 _EXEC_WITHOUT = Refusal(b"ERR EXEC without MULTI")
@@ -42,6 +46,7 @@ class Piece:
     __slots__ = (
         "answers",
         "block",
+        "change",
         "closing",
         "ended",
         "literals",
@@ -63,6 +68,8 @@ class Piece:
         """(answers before it, encoded reply)."""
         self.block: list[list[bytes]] | None = None
         """An EXEC of reads alone that is the only thing in the piece that needs the replica."""
+        self.change: list[bytes] | None = None
+        """A change of the members or of the leader; such a command has a piece of its own."""
         self.answers = 0
         """Replies that the replica has to give."""
         self.size = 0
@@ -81,6 +88,8 @@ class Piece:
 
     def request(self, lane: Lane, readonly: bool) -> Request:
         """Make the request for the replica. Only called with `answers` > 0."""
+        if self.change is not None:
+            return Request(lane, RequestKind.CHANGE, [self.change], [], 1, self.size)
         if self.writes:
             return Request(lane, RequestKind.WRITE, self.writes, self.reads, self.answers, self.size)
         kind = RequestKind.STALE_READ if readonly else RequestKind.READ
@@ -140,6 +149,8 @@ class Intake:
                 piece.reads.append((len(piece.writes), argv))
                 piece.answers += 1
                 piece.size += sum(map(len, argv))
+            elif command.name == b"RAFT" and word(argv[1]) in CHANGES:
+                self._change(piece, argv)
             else:
                 self._local(piece, command, argv)
             if piece.ended:
@@ -156,6 +167,16 @@ class Intake:
             self._transaction.failed = True
         self._say(piece, refusal)
         _count_time(piece)
+
+    def _change(self, piece: Piece, argv: list[bytes]) -> None:
+        """Take a command that waits for the whole cluster; what stands around it is another piece."""
+        piece.ended = True
+        if piece.taken > 1:
+            piece.taken -= 1
+            return
+        piece.change = argv
+        piece.answers = 1
+        piece.size = sum(map(len, argv))
 
     def _local(self, piece: Piece, command: Command, argv: list[bytes]) -> None:
         """Answer a command that concerns this node alone."""

@@ -31,7 +31,7 @@ from balsadb.raft.node import Options, Role
 from balsadb.raft.types import NOBODY, Configuration, Member, NodeId
 from balsadb.replica import Replica, ReplicaOptions
 from balsadb.replica.replica import OLD_META, later_start
-from balsadb.server import descriptors
+from balsadb.server import descriptors, joining
 from balsadb.server.admission import Admission
 from balsadb.server.backups import Backups
 from balsadb.server.clock import Clock
@@ -51,6 +51,8 @@ from balsadb.storage.wal import WalOptions
 
 HTTP_CONNECTIONS_MAX = 32
 """HTTP connections at once; past it the oldest one is closed."""
+MEMBERS_EXPECTED = 8
+"""Other servers for whose connections there is room, even if the cluster began smaller."""
 DRAIN_SECONDS_MAX = 2.0
 """How long a stopping node waits for requests that are under way."""
 
@@ -62,6 +64,13 @@ class Node:
         self.config = config
         self._clock = Clock()
         self._last_leader: NodeId = NOBODY
+        self._found: joining.Found | None = None
+        """The cluster that this node is about to join, at its first start."""
+        self._told_removed = False
+        self._addresses: dict[NodeId, tuple[str, int]] = {}
+        """Where the other members are. The transports look here; `_update_addresses` keeps it up to date."""
+        self._callers: dict[NodeId, tuple[str, int]] = {}
+        """Where nodes are that have called and that our log does not know yet."""
         self._stack = contextlib.AsyncExitStack()
 
     # ------------------------------------------------------------------- start
@@ -81,15 +90,18 @@ class Node:
         config = self.config
         loop = asyncio.get_running_loop()
         self._started_ms = self._clock.monotonic_ms()
-        others = 2 * len(config.cluster) + STRANGERS_MAX + HTTP_CONNECTIONS_MAX
+        others = 2 * max(len(config.cluster), MEMBERS_EXPECTED) + STRANGERS_MAX + HTTP_CONNECTIONS_MAX
         clients_max = descriptors.clients_max(others)
+        _check_purpose(config)
         self._open_storage(stack)
-        self.replica = self._make_replica()
+        initial, ever = await self._find_members()
+        self.replica = self._make_replica(initial, ever)
         beginning = f"{config.cluster_text}\0{self._directory.meta.restored.hex()}"
         digest = hashlib.sha256(beginning.encode()).digest()[:16]
-        self._admission = Admission(self.replica, self._directory, digest)
+        self._admission = Admission(self.replica, self._directory, digest, config.peer_address)
         self._driver = Driver(self.replica, self._wal, self._clock, loop)
-        self._driver.on_configuration = self._admission.remember_cluster_id
+        self._driver.on_configuration = self._configuration_changed
+        self._admission.configuration_changed()
         self._cuts = CutWriter(
             self.replica, self._wal, self._store, config.snapshot_log_bytes // 2, loop, self._driver.wake
         )
@@ -97,14 +109,14 @@ class Node:
         self._driver.on_cuts = self._cuts.add
         self._driver.on_collect = self._cuts.collect
         self._listener = Listener(self._driver, self, self._clock, clients_max)
-        peers = {n: config.dial.get(n, a) for n, a in config.cluster.items() if n != config.id}
-        addresses = {n: parse_address(a) for n, a in peers.items()}
+        self._update_addresses()
         receiver = SnapshotReceiver(self._driver, self._cuts, self._states, self._files)
-        self._peers = Peers(self._driver, self._admission, addresses, receiver)
+        self._peers = Peers(self._driver, self._admission, self._addresses, receiver)
+        self._callers = self._peers.callers
         outgoing = f"{self._directory.group_path}/outgoing"
         # A killed process leaves its copies behind, and they keep the space of files that are long gone.
         await asyncio.to_thread(shutil.rmtree, outgoing, True)
-        self._sender = SnapshotSender(self._driver, self._cuts, self._admission, addresses, outgoing)
+        self._sender = SnapshotSender(self._driver, self._cuts, self._admission, self._addresses, outgoing)
         self._driver.on_snapshot = self._sender.send
         self._driver.start()
         stack.push_async_callback(self._driver.stop)
@@ -116,6 +128,7 @@ class Node:
         stack.push_async_callback(self._drain)
         if config.http_listen is not None:
             await self._start_http(stack, config.http_listen)
+        self._ask_in(stack)
         # What lives now lives as long as the process: the collector need not look at it again.
         gc.collect()
         gc.freeze()
@@ -147,6 +160,71 @@ class Node:
             raise
         stack.callback(self._wal.close)
 
+    async def _find_members(self) -> tuple[Configuration, tuple[NodeId, ...]]:
+        """Return the configuration before the first one in the log, and the members it may have had.
+
+        A node that joins does not know the initial members. It takes the present ones, without itself, which
+        it never acts by: the log or a state brings the true ones. Until then whoever ever was a member may
+        have proposed what is in the log (rule P5).
+        """
+        config, state = self.config, self._state
+        if config.cluster:
+            members = tuple(Member(node, address) for node, address in sorted(config.cluster.items()))
+            initial = Configuration(voters=tuple(sorted(config.cluster)), members=members)
+            return initial, initial.voters
+        known = self._recovered.memberships[-1].payload if self._recovered.memberships else b""
+        if not known and state is not None:
+            known = state.configuration
+        if known:
+            newest = decode_configuration(known)
+            ever = tuple(sorted({*newest.everyone(), *newest.removed}))
+            others = tuple(node for node in newest.voters if node != config.id)
+            return Configuration(voters=others, members=newest.members, cluster_id=newest.cluster_id), ever
+        if config.join is None:
+            raise UsageError(
+                "this node has not got anything from its cluster yet; start it with --join once more"
+            )
+        self._found = await joining.find(config.join, config.id)
+        return self._found.configuration, self._found.ever
+
+    def _ask_in(self, stack: contextlib.AsyncExitStack) -> None:
+        """Ask to be added to the cluster that was found, unless somebody has done so already."""
+        found = self._found
+        if found is None or found.known:
+            return
+        assert self.config.join is not None
+        servers = list(dict.fromkeys([self.config.join, *found.servers]))
+        asking = joining.ask_in(self.replica, servers, self.config.peer_address, self.config.advertise)
+        task = asyncio.get_running_loop().create_task(asking, name="join")
+        stack.callback(task.cancel)
+
+    def _update_addresses(self) -> None:
+        """Note where the other members are, by the newest configuration and the applied one."""
+        config, replica = self.config, self.replica
+        members = {
+            member.id: member.peer_address
+            for known in (replica.configuration, replica.node.configuration)
+            for member in known.members
+            if member.id != config.id and member.id not in replica.node.gone
+        }
+        self._addresses.clear()
+        for node in {*members, *replica.node.gone} & set(self._callers):
+            del self._callers[node]
+        self._addresses.update(self._callers)
+        for node, address in members.items():
+            self._addresses[node] = parse_address(config.dial.get(node, address))
+
+    def _configuration_changed(self) -> None:
+        self._admission.configuration_changed()
+        self._update_addresses()
+        self._peers.follow(alone=self.replica.removed)
+        if self.replica.removed and not self._told_removed:
+            self._told_removed = True
+            sys.stderr.write(
+                f"balsadb: node {self.config.id} was removed from its cluster; it serves nobody any more and "
+                "can be stopped for good\n"
+            )
+
     def _check_boot(self) -> None:
         """Refuse a `META` that is older than the state: its boot counter would be used twice (rule P2)."""
         origins = () if self._state is None else self._state.origins
@@ -169,11 +247,8 @@ class Node:
         await self._cuts.stop()
         await asyncio.to_thread(self._cuts.store.close)  # it writes out what it has in memory
 
-    def _make_replica(self) -> Replica:
+    def _make_replica(self, initial: Configuration, ever: tuple[NodeId, ...]) -> Replica:
         config, meta, state = self.config, self._directory.meta, self._state
-        voters = tuple(sorted(config.cluster))
-        members = tuple(Member(node, address) for node, address in sorted(config.cluster.items()))
-        initial = Configuration(voters=voters, members=members)
         if state is not None and state.configuration:
             initial = decode_configuration(state.configuration)
         tick_ms = TICK_SECONDS * 1000
@@ -192,7 +267,7 @@ class Node:
         )
         return Replica(
             raft,
-            StateMachine(voters, self._store, state),
+            StateMachine(ever, self._store, state),
             meta.boot,
             ReplicaOptions(
                 request_timeout_ms=config.request_timeout_ms,
@@ -249,7 +324,8 @@ class Node:
             last_leader=self._last_leader,
             configuration=replica.configuration,
             client_address=self.config.advertise,
-            peer_address=self.config.cluster[self.config.id],
+            peer_address=self.config.peer_address,
+            matched=raft.matches(),
             commit_index=raft.commit_index,
             applied_index=machine.applied_index,
             first_index=raft.first_index,
@@ -292,13 +368,26 @@ class Node:
 
     def unready(self) -> str | None:
         """Say why this node can't serve now, or None when it can."""
+        if self.replica.removed:
+            return "this node was removed from the cluster"
         if self.replica.loading:
             return "the log is being replayed"
+        if self.config.id not in self.replica.configuration.everyone():
+            return "this node is not a member of the cluster yet"
         if not self.replica.node.eligible and not self.replica.node.leader:
             return "waiting to meet all initial members once"
         if not self.replica.node.leader:
             return "no leader is known"
         return None
+
+
+def _check_purpose(config: ServeConfig) -> None:
+    """Refuse to make a data directory for a node that belongs nowhere."""
+    if not (config.cluster or config.join or os.path.exists(os.path.join(config.data_dir, "META"))):
+        raise UsageError(
+            f"{config.data_dir} is new; say with --cluster which cluster begins, or with --join which one "
+            "this node joins"
+        )
 
 
 async def _listening(start: object, address: str, flag: str) -> None:

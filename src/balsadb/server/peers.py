@@ -11,11 +11,12 @@ of proposals send again what matters (rule B1). Receiving never stops.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
-from collections.abc import Mapping
 from typing import cast
 
-from balsadb.errors import ProtocolError
+from balsadb.address import parse_address
+from balsadb.errors import ProtocolError, UsageError
 from balsadb.raft.messages import Message
 from balsadb.raft.types import NodeId
 from balsadb.server import sockets
@@ -42,6 +43,10 @@ REDIAL_SECONDS_MAX = 0.25
 """Pause between attempts to reach a peer; doubles from the least to the greatest."""
 REFUSED_SECONDS = 1.0
 """Pause after a peer has refused us."""
+CALLERS_MAX = 64
+"""Nodes that our log does not know and that are dialled all the same."""
+FAREWELL_SECONDS = 2.0
+"""How long the links to a removed node stay, so that it hears that it was removed."""
 GROUP = 0
 """The only Raft group for now; every frame names one."""
 
@@ -146,6 +151,7 @@ class _Inbound(asyncio.Protocol):
         self.node = hello.node_id
         self._decoder.expect(source=hello.node_id, target=hello.target_id)
         self._peers.replace(self)
+        self._peers.called_by(hello)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._timer is not None:
@@ -164,7 +170,7 @@ class Peers:
         self,
         driver: Driver,
         admission: Admission,
-        addresses: Mapping[NodeId, tuple[str, int]],
+        addresses: dict[NodeId, tuple[str, int]],
         receiver: SnapshotReceiver,
     ) -> None:
         self.driver = driver
@@ -173,29 +179,72 @@ class Peers:
         self.inbound: dict[_Inbound, None] = {}
         """Connections that were made to us, the oldest first."""
         self.dropped_messages = 0
-        self._addresses = dict(addresses)
+        self._addresses = addresses
+        """Where each other member is; the node keeps it up to date and calls `follow` then."""
         self._links: dict[NodeId, asyncio.Transport] = {}
-        self._diallers: list[asyncio.Task[None]] = []
+        self.callers: dict[NodeId, tuple[str, int]] = {}
+        """Where nodes are that our log does not know yet, as their hellos said."""
+        self._diallers: dict[NodeId, asyncio.Task[None]] = {}
+        self._nudges: dict[NodeId, asyncio.Event] = {}
+        """Set to dial a node now instead of after a pause."""
         self._server: asyncio.Server | None = None
         self._stopping = False
+        self._alone = False
         driver.peers = self
 
     async def start(self, host: str, port: int) -> None:
         """Listen for peers and begin to dial them. Raises OSError when the address is taken."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(lambda: _Inbound(self), host, port, backlog=128)
-        self._diallers = [
-            loop.create_task(self._dial(node), name=f"dial-{node}") for node in sorted(self._addresses)
-        ]
+        self.follow()
+
+    def follow(self, *, alone: bool = False) -> None:
+        """Dial who is new among the members; let go of those who are gone, a moment after they were told.
+
+        `alone`: this node itself is gone, and so is everybody for it.
+        """
+        if self._server is None or self._stopping:
+            return
+        self._alone = alone
+        loop = asyncio.get_running_loop()
+        gone = set(self._diallers) - (set() if alone else set(self._addresses))
+        for node in sorted(set(self._addresses) - set(self._diallers) - gone):
+            self._diallers[node] = loop.create_task(self._dial(node), name=f"dial-{node}")
+        for node in gone:
+            loop.call_later(FAREWELL_SECONDS, self._let_go, node)
+
+    def called_by(self, hello: Hello) -> None:
+        """Note that a node has reached us, so that we may reach it, too: it knows us.
+
+        A node whose log lags does not know every member yet, and must answer all the same (rule M1).
+        """
+        node = hello.node_id
+        if node not in self._addresses and hello.peer_address and len(self.callers) < CALLERS_MAX:
+            with contextlib.suppress(UsageError):
+                self.callers[node] = self._addresses[node] = parse_address(hello.peer_address)
+                self.follow(alone=self._alone)
+        if node in self._nudges:
+            self._nudges[node].set()
+
+    def _let_go(self, node: NodeId) -> None:
+        dialler = self._diallers.get(node)
+        if dialler is None or (node in self._addresses and not self._alone):
+            return
+        del self._diallers[node]
+        dialler.cancel()
+        for peer in self.inbound:
+            if peer.node == node and peer.transport is not None:
+                peer.transport.close()
 
     async def stop(self) -> None:
         """Close all connections."""
         self._stopping = True
         if self._server is not None:
             self._server.close()
-        for task in self._diallers:
+        tasks = list(self._diallers.values())
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._diallers, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         for transport in [*self._links.values(), *[peer.transport for peer in self.inbound]]:
             if transport is not None:
                 transport.abort()
@@ -239,7 +288,12 @@ class Peers:
         """Keep one connection to `node` for as long as this node lives."""
         pause = REDIAL_SECONDS_MIN
         last_reason = ""
+        nudge = self._nudges[node] = asyncio.Event()
+        me, known = self.driver.replica.node.id, self.driver.replica.node.configuration
+        if me not in known.everyone() and me not in known.removed:
+            await nudge.wait()  # a new node is let in only when it was added; then it is called
         while True:
+            nudge.clear()
             try:
                 reason = await self._connect(node)
                 pause = REDIAL_SECONDS_MIN if reason is None else REFUSED_SECONDS
@@ -248,7 +302,8 @@ class Peers:
                     last_reason = reason
             except (OSError, ProtocolError, TimeoutError):
                 pause = min(pause * 2, REDIAL_SECONDS_MAX)
-            await asyncio.sleep(pause)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(nudge.wait(), pause)
 
     async def _connect(self, node: NodeId) -> str | None:
         """Connect, greet, and stay until the connection closes. Returns why it can't be used, or None."""
@@ -264,7 +319,10 @@ class Peers:
         except BaseException:
             transport.abort()
             raise
-        reason = answer.reason if isinstance(answer, Refused) else self.admission.welcomed(node, answer)
+        if isinstance(answer, Refused):
+            reason: str | None = self.admission.refused(answer)
+        else:
+            reason = self.admission.welcomed(node, answer)
         if reason is not None:
             transport.abort()
             return reason

@@ -74,6 +74,9 @@ class SnapshotSender:
 
         A copy from before `least` is of no use to it. There is a newer state.
         """
+        if follower not in self._addresses:  # it was removed a moment ago
+            self._driver.replica.snapshot_ended(follower, 0)
+            return
         if follower not in self._tasks:
             sending = self._send(follower, least)
             task = asyncio.get_running_loop().create_task(sending, name=f"state-{follower}")
@@ -138,7 +141,9 @@ class SnapshotSender:
 
     async def _attempt(self, follower: NodeId, copy: Outgoing) -> Index:
         """Send what is missing over one connection; returns the index that the follower goes on from."""
-        host, port = self._addresses[follower]
+        host, port = self._addresses.get(follower, ("", 0))
+        if not host:
+            raise ProtocolError("it is not a member any more")
         async with asyncio.timeout(STEP_SECONDS_MAX):
             reader, writer = await asyncio.open_connection(host, port)
         try:

@@ -80,10 +80,11 @@ class Client:
         if (
             server is None
             or server.replica is None
+            or server.replica.outside
             or server.starts != self._boot
             or self._rng.random() < 0.05
         ):
-            alive = [s for s in self._world.servers.values() if s.replica is not None]
+            alive = [s for s in self._world.servers.values() if s.replica and not s.replica.outside]
             if not alive:
                 return False
             server = self._rng.choice(alive)

@@ -56,6 +56,8 @@ class FaultPlan(msgspec.Struct, frozen=True, kw_only=True):
     """Bits a minute that flip on the disk of a stopped server. Only a minority has such disks."""
     transfers: float = 0.0
     """Leaders a minute that are asked to hand over."""
+    changes: float = 0.0
+    """Wishes for other members, or another leader, a minute, made anywhere and often in vain."""
     state_losses: float = 0.0
     """States a minute that are gone from a stopped server, whose log is whole. Only of a minority."""
     clock_jumps: float = 0.0
@@ -79,6 +81,10 @@ def draw(rng: random.Random, nodes: int | None = None) -> FaultPlan:
     def some(strengths: tuple[float, ...]) -> float:
         return rng.choice(strengths) if rng.random() < 0.5 else 0.0
 
+    # Drawn aside: all else stays as it was in runs whose members do not change.
+    aside = random.Random()
+    aside.setstate(rng.getstate())
+    changes = aside.choice((20.0, 60.0)) if aside.random() < 0.25 else 0.0
     slow = rng.random() < 0.3
     return FaultPlan(
         nodes=nodes or rng.choice((1, 3, 3, 3, 3, 5, 5, 7, 2, 4)),
@@ -109,4 +115,5 @@ def draw(rng: random.Random, nodes: int | None = None) -> FaultPlan:
         padding_bytes=int(some((700, 5_000))),
         small_caches=rng.random() < 0.5,
         small_cuts=rng.random() < 0.6,
+        changes=changes,
     )

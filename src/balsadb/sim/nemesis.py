@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from balsadb.raft.types import NodeId
+from balsadb.raft.types import Configuration, NodeId
 
 if TYPE_CHECKING:
     from balsadb.sim.server import Server
@@ -22,6 +22,8 @@ PAUSE_US_MAX = 3_000_000
 CUT_US_MAX = 4_000_000
 CLOG_US_MAX = 1_500_000
 CLOCK_JUMP_MS_MAX = 3_600_000
+NEWCOMERS_MAX = 4
+"""Servers that join in one run."""
 
 
 class Nemesis:
@@ -55,6 +57,7 @@ class Nemesis:
             (plan.bit_flips, self._bit_flip),
             (plan.transfers, self._transfer),
             (plan.state_losses, self._lose_state),
+            (plan.changes, self._change),
             (plan.clock_jumps, self._clock_jump),
         ):
             if rate:
@@ -217,6 +220,60 @@ class Nemesis:
             taker = server.replica.transfer(target)
             self._world.note(f"server {server.id} is to hand over to {target}: {taker}", server.id)
             server.wake()
+
+    # ------------------------------------------------------------------- members
+
+    def _change(self) -> None:
+        """Ask somebody for other members, or for another leader."""
+        rng, world = self._rng, self._world
+        asked = [s for s in self._servers() if s.replica is not None and not s.replica.outside and s.up]
+        if not asked:
+            return
+        server = rng.choice(asked)
+        assert server.replica is not None
+        known = server.replica.configuration
+        leaving = [node for node in known.everyone() if self._may_leave(node)]
+        words = self._draw_change(known, leaving)
+        if words is not None:
+            world.note(f"server {server.id} is asked for {b' '.join(words).decode()}", server.id)
+            world.ask(server, words)
+
+    def _may_leave(self, node: NodeId) -> bool:
+        """Tell whether a server may go: while disks break, those that never break stay a majority."""
+        plan = self._world.plan
+        fragile = plan.bit_flips or plan.state_losses
+        return not fragile or node in self._victims or node > plan.nodes
+
+    def _draw_change(self, known: Configuration, leaving: list[NodeId]) -> list[bytes] | None:
+        rng = self._rng
+        room = len(self._world.servers) < self._world.plan.nodes + NEWCOMERS_MAX
+        new = [*known.learners] if known.learners and rng.random() < 0.5 else []
+        match rng.choice(("add", "add", "replace", "replace", "remove", "transfer", "several")):
+            case "add" if room or new:
+                return [b"RAFT", b"ADD", *self._newcomer(known, new)]
+            case "replace" if leaving and (room or new):
+                return [b"RAFT", b"REPLACE", b"%d" % rng.choice(leaving), *self._newcomer(known, new)]
+            case "several" if leaving and room:
+                return [
+                    *[b"RAFT", b"ADD", *self._newcomer(known, new)],
+                    *(self._newcomer(known, []) if len(leaving) % 2 else []),
+                ]
+            case "remove" if leaving:
+                some = rng.sample(leaving, min(len(leaving), rng.choice((1, 1, 2))))
+                return [b"RAFT", b"REMOVE", *[b"%d" % node for node in some]]
+            case "transfer":
+                return [b"RAFT", b"TRANSFER", *([b"%d" % rng.choice(known.voters)] * rng.randint(0, 1))]
+            case _:
+                return None
+
+    def _newcomer(self, known: Configuration, learners: list[NodeId]) -> list[bytes]:
+        """Return the words for a server that is to be added: one of the learners, or else a new one."""
+        node = self._rng.choice(learners) if learners else max(self._world.servers) + 1
+        if node not in self._world.servers:
+            server = self._world.build(node, known)
+            # It may be there before it is added, or long after.
+            self._later(self._rng.choice(DOWN_US_MAX), self._restart, server)
+        return [b"%d" % node, b"peer:%d" % node, b"client:%d" % node]
 
     def _lose_state(self) -> None:
         if not self._victims:

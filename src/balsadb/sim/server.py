@@ -122,8 +122,14 @@ class WatchedMachine(StateMachine):
 class Server:
     """A machine of the simulated cluster."""
 
-    def __init__(self, world: World, node_id: NodeId, rng: random.Random) -> None:
+    def __init__(
+        self, world: World, node_id: NodeId, rng: random.Random, joins: Configuration | None = None
+    ) -> None:
+        """`joins` is what a server that was no initial member has heard of the cluster."""
         self.id = node_id
+        self.joins = joins
+        self._admitted = joins is None
+        """Whether it may vote: one that joined may when the log knows its directory (rule W5)."""
         self.replica: Replica | None = None
         """The process; None while it is down."""
         self.paused = False
@@ -226,9 +232,10 @@ class Server:
 
     def _begin(self, boot: int, recovered: Recovered) -> None:
         world = self._world
-        configuration: Configuration = world.configuration
+        initial = self._initial()
+        known = self.joins or initial
+        ever = {*known.everyone(), *known.removed}
         state = self.state.bookkeeping
-        initial = configuration
         if state is not None and state.configuration:
             initial = decode_configuration(state.configuration)
         node = Node(
@@ -246,7 +253,7 @@ class Server:
             boot=boot,
         )
         cache_bytes = self._rng.choice((0, 1_000, 1_000_000))
-        machine = WatchedMachine(configuration.voters, self.state.base, state, cache_bytes, self._applied)
+        machine = WatchedMachine(tuple(sorted(ever)), self.state.base, state, cache_bytes, self._applied)
         self.replica = Replica(
             node,
             machine,
@@ -257,11 +264,27 @@ class Server:
             log_bytes=self._unreleased_bytes(),
         )
         for other in world.servers:
-            self.replica.identities[other] = (b"store-%d" % other, f"client:{other}")
+            self.meet(other)
+        node.eligible = self._admitted
         self._observation = observe(node)
         world.started(self)
         self._after(self._rng.randrange(TICK_US), self._tick)
         self.wake()
+
+    def _initial(self) -> Configuration:
+        """Return the configuration before the first one in the log, as far as this server knows.
+
+        One that joins takes that of the day, without itself; see `server.node`.
+        """
+        if self.joins is None:
+            return self._world.configuration
+        voters = tuple(node for node in self.joins.voters if node != self.id)
+        return structs.replace(self.joins, voters=voters, outgoing=(), learners=(), promote=(), retire=())
+
+    def meet(self, other: NodeId) -> None:
+        """Take what a hello says."""
+        if self.replica is not None:
+            self.replica.identities[other] = (b"store-%d" % other, f"client:{other}")
 
     def _draw_options(self) -> ReplicaOptions:
         plan, rng = self._world.plan, self._rng
@@ -367,6 +390,7 @@ class Server:
     def connected(self, peer: NodeId) -> None:
         """Note that `peer` can be reached again."""
         if self.replica is not None:
+            self.meet(peer)
             self.replica.peer_up(peer)
             self.wake()
 
@@ -437,6 +461,9 @@ class Server:
             if not self._cuts:
                 self._after(self._rng.randrange(CUT_US_MAX), self._write_cut)
             self._cuts += effects.cuts
+        member = replica.node.configuration.member(self.id)
+        if not self._admitted and member is not None and member.store_id:
+            self._admitted = replica.node.eligible = True
         assert self._observation is not None
         self._observation = check_step(self._observation, replica.node)
         world.turned(self)

@@ -14,6 +14,7 @@ import google_crc32c
 from balsadb.raft.messages import Message
 from balsadb.raft.node import Role
 from balsadb.raft.types import Configuration, Index, Member, NodeId, Term
+from balsadb.replica import Replica
 from balsadb.replica.request import Lane, Request, RequestKind
 from balsadb.sim.checkers.bounds import check_bounds
 from balsadb.sim.checkers.digests import EqualDigests
@@ -30,6 +31,7 @@ from balsadb.sim.nemesis import Nemesis
 from balsadb.sim.network import Network
 from balsadb.sim.scheduler import Scheduler
 from balsadb.sim.server import Server
+from balsadb.sim.sessions import SessionClient
 from balsadb.sim.trace import Event, message_event
 
 SAFETY_US = 6_000_000
@@ -64,16 +66,19 @@ class World:
         self.servers: dict[NodeId, Server] = {}
         for node in voters:
             self.servers[node] = Server(self, node, self._fork(rng))
+        self._builder = random.Random(f"newcomers of {seed}")
         self.nemesis = Nemesis(self, self._fork(rng))
         self.healthy = False
         self._rewrites = rng.random() < 0.5
         keys = tuple(b"key-%d" % number for number in range(rng.randint(1, 4)))
         self._keys = keys
-        self.clients = [
+        self.clients: list[Client | SessionClient] = [
             Client(self, number, self._fork(rng), keys, self._rewrites)
             for number in range(1, rng.randint(2, 8) + 1)
         ]
         self._rng = self._fork(rng)
+        for number in range(len(self.clients) + 1, len(self.clients) + rng.choice((0, 0, 1, 2, 4)) + 1):
+            self.clients.append(SessionClient(self, number, self._fork(rng), keys, self._rewrites))
         self._probes: dict[Request, NodeId] = {}
         self._finals: list[Operation] = []
         self._answered: set[NodeId] = set()
@@ -83,6 +88,18 @@ class World:
     def _fork(rng: random.Random) -> random.Random:
         """Give a part its own random numbers, so that a change in one does not shift all others."""
         return random.Random(rng.getrandbits(64))
+
+    def build(self, node: NodeId, joins: Configuration) -> Server:
+        """Put up another machine, whose server is to join the cluster."""
+        self.servers[node] = Server(self, node, self._fork(self._builder), joins)
+        return self.servers[node]
+
+    def ask(self, server: Server, words: list[bytes]) -> None:
+        """Ask a server for a change of the cluster itself; nobody looks at the answer."""
+        if server.replica is not None:
+            request = Request(Lane(None), RequestKind.CHANGE, [words], [], 1, sum(map(len, words)))
+            server.replica.submit(request, self.scheduler.now_ms)
+            server.wake()
 
     # ----------------------------------------------------------------------- run
 
@@ -139,7 +156,7 @@ class World:
         if any(client.waiting for client in self.clients):
             return
         asked = self._probes.values()
-        if server.replica is None or node in asked or -node in asked:
+        if server.replica is None or server.replica.outside or node in asked or -node in asked:
             return
         if not {node, -node} <= self._answered:
             commands = [[b"GET", key] for key in self._keys]
@@ -159,11 +176,21 @@ class World:
 
     def _settled(self) -> bool:
         """Tell whether every server has answered and has applied the whole log."""
-        working = [server for server in self.servers.values() if server.broken is None]
-        if len(self._answered) < 2 * len(working):
+        configuration = self._newest_configuration()
+        members = [self.servers[node] for node in configuration.everyone()]
+        working = [server for server in members if server.broken is None]
+        if configuration.changing and not any(server.broken for server in members):
+            return False  # a change that has begun must end
+        if not all({server.id, -server.id} <= self._answered for server in working):
             return False
         indexes = {s.replica.machine.applied_index if s.replica else -1 for s in working}
         return len(indexes) == 1 and indexes == {self.log_checker.newest}
+
+    def _newest_configuration(self) -> Configuration:
+        """Return the configuration of the server that has applied most."""
+        up = [server.replica for server in self.servers.values() if server.replica is not None]
+        furthest = max(up, key=lambda replica: replica.machine.applied_index, default=None)
+        return furthest.configuration if furthest else self.configuration
 
     def judge(self) -> None:
         """Judge what the clients saw together with the final values."""
@@ -281,6 +308,8 @@ class World:
     def _compare_digest(self, server: Server) -> None:
         if server.replica is not None:
             machine = server.replica.machine
+            if server.joins is not None and not machine.configuration:
+                return  # it knows the members only from the first configuration in the log on
             self._digests.observed(server.id, machine.applied_index, machine.digest())
 
     def finished(self, server: Server, request: Request) -> None:
@@ -290,7 +319,9 @@ class World:
         refused = [getattr(reply, "text", None) for reply in request.replies or []]
         self.note(f"server {server.id} answers {refused}", server.id, routine=True)
         if request.kind is RequestKind.WRITE and not any(refused):
-            self.log_checker.acknowledged(server.replica.machine.applied_index, server.replica.configuration)
+            self.log_checker.acknowledged(
+                server.replica.machine.applied_index, self._in_force(server.replica)
+            )
         if client is not None:
             client.answered(request)
             return
@@ -305,6 +336,14 @@ class World:
                     raise SafetyViolation("answers", f"get {key!r} was answered {reply!r}")
                 now = self.scheduler.now_us / 1e6
                 self._finals.append(Operation(-node, Action.GET, key, b"", reply, request.context, now))
+
+    def _in_force(self, replica: Replica) -> list[Configuration]:
+        """Return the configurations by whose majorities the newest applied entry may have been committed.
+
+        That is the one applied here, or one behind it that is in force in a log without being applied.
+        """
+        later = [s.replica.node.configuration for s in self.servers.values() if s.replica is not None]
+        return [replica.configuration, *(c for c in later if c != replica.configuration)]
 
     @property
     def leaders(self) -> list[NodeId]:

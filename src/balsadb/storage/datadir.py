@@ -118,10 +118,12 @@ class DataDirectory:
                 f"{path}: this is the data of node {meta.node_id}, not of node {node_id}; "
                 f"correct --id or --data-dir"
             )
+        if meta.joined and cluster_text:
+            raise UsageError(f"{path}: this node joined its cluster later; start it without --cluster")
         if meta.cluster_text != cluster_text:
             raise UsageError(
-                f"{path}: the cluster began as {meta.cluster_text}, and --cluster says {cluster_text}; "
-                f"give the first value, also after members have changed"
+                f"{path}: the cluster began as {meta.cluster_text}, and --cluster says "
+                f"{cluster_text or 'nothing'}; give the first value, also after members have changed"
             )
         if not has_log and (meta.admitted or meta.cluster_id or meta.met or meta.restored):
             raise DataError(self.wal_path, None, f"the log that belongs to {path} is missing", RESTORE)

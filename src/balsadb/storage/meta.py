@@ -36,7 +36,7 @@ class Meta(msgspec.Struct, frozen=True):
     store_id: bytes
     """Random; tells this data directory from any other that ever was under the same node id (rule W5)."""
     cluster_text: str
-    """The initial members as `--cluster` said at the first start."""
+    """The initial members as `--cluster` said at the first start; empty when the node joined later."""
     cluster_id: bytes = b""
     """As the log has brought it; empty until then."""
     boot: int = 0
@@ -47,6 +47,11 @@ class Meta(msgspec.Struct, frozen=True):
     """Store id under which each other node was met first."""
     restored: bytes = b""
     """Checksum of the backup that this directory began with; empty when it began empty (rule M4)."""
+
+    @property
+    def joined(self) -> bool:
+        """Tell whether this node was no initial member, but joined a cluster that was there."""
+        return not self.cluster_text
 
 
 def encode_meta(meta: Meta) -> bytes:

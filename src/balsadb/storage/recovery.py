@@ -54,8 +54,9 @@ from balsadb.storage.records import (
 )
 
 REPLACE = (
-    "This node can no longer prove what it has acknowledged: check the disk, then replace the node by a new "
-    "one under a new id; never start this id again on an emptied directory"
+    "This node can no longer prove what it has acknowledged: check the disk, start a new node under a new id "
+    "on an empty directory (balsadb serve --join), and put it in this one's place (balsadb member replace); "
+    "never start this id again on an emptied directory"
 )
 RESTORE = "Put the missing files back from where they were moved; if they are lost: " + REPLACE
 

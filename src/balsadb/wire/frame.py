@@ -80,7 +80,7 @@ def _encode_frame(group: int, frame_type: int, body: bytes) -> bytes:
 def encode_handshake(greeting: Greeting, group: int = 0) -> bytes:
     """Encode a greeting as one frame. Raises ValueError when its texts are too long."""
     if isinstance(greeting, Refused):
-        greeting = Refused(greeting.reason[:_REASON_CHARACTERS_MAX])
+        greeting = Refused(greeting.reason[:_REASON_CHARACTERS_MAX], greeting.removed_from)
     frame = _encode_frame(group, _GREETING_TYPES[type(greeting)], _encode_body(greeting))
     if len(frame) > GREETING_BYTES_MAX:
         raise ValueError(f"greeting of {len(frame)} bytes exceeds {GREETING_BYTES_MAX}")

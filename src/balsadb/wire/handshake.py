@@ -52,6 +52,8 @@ class Hello(msgspec.Struct, frozen=True, array_like=True):
     """True once the dialler may vote (rule W5)."""
     purpose: Counter = 0
     """What the connection is for: `MESSAGES` or `STATE`."""
+    peer_address: Address = ""
+    """host:port at which other servers reach the dialler: a node that lags may not know it yet (rule M1)."""
 
 
 class Welcome(msgspec.Struct, frozen=True, array_like=True):
@@ -74,6 +76,8 @@ class Refused(msgspec.Struct, frozen=True, array_like=True):
 
     reason: Sentence
     """A sentence for the dialler's operator. Cut to fit when it is encoded."""
+    removed_from: Identity = b""
+    """The cluster's id when the dialler was removed from it for good (rule M1); else empty."""
 
 
 Greeting: TypeAlias = Hello | Welcome | Refused

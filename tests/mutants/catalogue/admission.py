@@ -7,16 +7,20 @@ ADMISSION = (
         "an empty directory votes at once",
         "W5",
         "server/test_admission.py",
-        ("server.admission:Admission._update_eligibility", "if not others <= self._confirmed:", "if False:"),
+        (
+            "server.admission:Admission._confirmed_by_all",
+            "not meta.joined and others <= self._confirmed",
+            "not meta.joined",
+        ),
     ),
     scripted(
         "one other member's word is enough to vote",
         "W5",
         "server/test_admission.py",
         (
-            "server.admission:Admission._update_eligibility",
-            "if not others <= self._confirmed:",
-            "if not others & self._confirmed:",
+            "server.admission:Admission._confirmed_by_all",
+            "others <= self._confirmed",
+            "bool(others & self._confirmed)",
         ),
     ),
     scripted(
@@ -39,7 +43,11 @@ ADMISSION = (
         "the log's word on a directory is ignored",
         "W5",
         "server/test_admission.py",
-        ("replica.identity:stranger", "if member.store_id and member.store_id != store_id:", "if False:"),
+        (
+            "replica.identity:exchanged",
+            "if member is not None and member.store_id and member.store_id != store_id:",
+            "if False:",
+        ),
     ),
     scripted(
         "a removed node is welcome",

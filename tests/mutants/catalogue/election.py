@@ -97,8 +97,8 @@ ELECTION = (
         "raft/test_election.py::test_a_candidate_that_this_node_does_not_know_gets_its_vote",
         (
             "raft.election:handle_vote_request",
-            "or not core.eligible",
-            "or not core.eligible or message.source not in core.configuration.everyone()",
+            "or not core.may_grant()",
+            "or not core.may_grant() or message.source not in core.configuration.everyone()",
         ),
     ),
     scripted(
@@ -111,8 +111,8 @@ ELECTION = (
         "a node with amnesia votes",
         "W5",
         "raft/test_election.py::test_a_node_with_amnesia_neither_votes_nor_campaigns_nor_acknowledges",
-        ("raft.election:handle_vote_request", "or not core.eligible", ""),
-        ("raft.election:_handle_pre_vote_request", "or not core.eligible", ""),
+        ("raft.election:handle_vote_request", "or not core.may_grant()", ""),
+        ("raft.election:_handle_pre_vote_request", "or not core.may_grant()", ""),
     ),
     scripted(
         "a node with amnesia acknowledges",

@@ -33,7 +33,7 @@ MACHINE = (
         "what one node alone knows runs in a transaction",
         "S4",
         "kv/test_machine.py::TestTransactions::test_what_one_node_alone_knows_stays_outside",
-        ("kv.execution:_run_inside", ' or b"no_multi" in command.flags', ""),
+        ("kv.execution:run_inside", ' or b"no_multi" in command.flags', ""),
     ),
     scripted(
         "an entry changes without a bound",

@@ -24,6 +24,9 @@ def test_status_tells_the_state_of_this_node(ask):
             b"voters": [1, 2, 3],
             b"outgoing_voters": [],
             b"learners": [],
+            b"promote": [],
+            b"retire": [],
+            b"removed": [],
             b"client_address": b"10.0.0.1:7001",
             b"ready": 1,
         }.items()
@@ -54,10 +57,17 @@ def test_snapshot_is_begun_at_once(ask, node):
     assert node.snapshots == 1
 
 
-@pytest.mark.parametrize("name", ["ADD", "REMOVE", "REPLACE", "TRANSFER"])
-def test_what_is_not_there_yet_says_so(ask, name):
-    assert ask("RAFT", name.lower(), "1", "x", "y") == f"-ERR RAFT {name} is not available in this version"
-    assert ask("RAFT", name) == f"-ERR RAFT {name} is not available in this version"
+@pytest.mark.parametrize(
+    "command",
+    [("ADD", "4", "h:1", "h:2"), ("REMOVE", "1"), ("REPLACE", "1", "4", "h:1", "h:2"), ("TRANSFER",)],
+)
+def test_what_the_whole_cluster_decides_is_no_matter_of_one_node(ask, command):
+    assert ask("RAFT", *command) == f"-ERR RAFT {command[0]} can only be answered by the whole cluster"
+
+
+def test_a_change_of_the_members_names_all_that_it_needs(ask):
+    assert ask("RAFT", "ADD", "4", "h:1") == "-ERR wrong number of arguments for 'raft|add' command"
+    assert ask("RAFT", "REMOVE") == "-ERR wrong number of arguments for 'raft|remove' command"
 
 
 def test_an_unknown_question_is_refused_in_redis_words(ask):

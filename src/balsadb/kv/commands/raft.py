@@ -37,15 +37,17 @@ _ADMIN: Final = b"admin noscript loading stale"
 _DANGEROUS: Final = b"admin slow dangerous"
 
 RAFT: Final = (
-    sub(b"ADD", -2, _ADMIN, b"Add a server", _DANGEROUS),
+    sub(b"ADD", -5, _ADMIN, b"Add a server: id, peer address, client address", _DANGEROUS),
     sub(b"DIGEST", -2, _ADMIN, b"Return a log index and the digest of all state right after it", _DANGEROUS),
     sub(b"HELP", 2, b"loading stale", b"Print the subcommands"),
     sub(b"MEMBERS", 2, _ADMIN, b"Return the members and their addresses", _DANGEROUS),
-    sub(b"REMOVE", -2, _ADMIN, b"Remove a server", _DANGEROUS),
-    sub(b"REPLACE", -2, _ADMIN, b"Replace a server by another one", _DANGEROUS),
+    sub(b"REMOVE", -3, _ADMIN, b"Remove a server by its id", _DANGEROUS),
+    sub(
+        b"REPLACE", -6, _ADMIN, b"Replace a server: old id, new id, peer address, client address", _DANGEROUS
+    ),
     sub(b"SNAPSHOT", 2, _ADMIN, b"Make a snapshot soon and let the log before it go", _DANGEROUS),
     sub(b"STATUS", 2, _ADMIN, b"Return the node's consensus state", _DANGEROUS),
-    sub(b"TRANSFER", -2, _ADMIN, b"Hand leadership over", _DANGEROUS),
+    sub(b"TRANSFER", -2, _ADMIN, b"Hand leadership over, to a server by its id or to any", _DANGEROUS),
 )
 
 COMMANDS: Final = (

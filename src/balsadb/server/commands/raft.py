@@ -1,10 +1,12 @@
 """RAFT: what an operator asks a node about consensus.
 
 STATUS answers a map with these fields: id, role, term, leader, commit_index, applied_index, first_index,
-last_index, durable_index, snapshot_index, voters, outgoing_voters, learners (lists of ids), cluster_id,
+last_index, durable_index, snapshot_index, voters, outgoing_voters, learners, promote (learners that become
+voters when they have caught up), retire (voters that leave for them), removed (lists of ids), cluster_id,
 keys, uptime_ms, ready, loading, client_address, peer_address, log_time_ms, boot, alarms.
 MEMBERS answers a list of maps: id, role (voter or learner), leader, connected (1 or 0), peer_address,
-client_address, matched_index. Truth values are 1 and 0, in RESP2 and RESP3 alike.
+client_address, matched_index (on the leader). Truth values are 1 and 0, in RESP2 and RESP3 alike.
+ADD, REMOVE, REPLACE and TRANSFER are answered by `replica.changes`: +OK when all is done.
 """
 
 from __future__ import annotations
@@ -37,6 +39,9 @@ def _status(client: ClientState, view: NodeView, argv: list[bytes]) -> Reply:
             (b"voters", list(configuration.voters)),
             (b"outgoing_voters", list(configuration.outgoing)),
             (b"learners", list(configuration.learners)),
+            (b"promote", list(configuration.promote)),
+            (b"retire", list(configuration.retire)),
+            (b"removed", list(configuration.removed)),
             (b"cluster_id", status.cluster_id.encode()),
             (b"keys", status.keys),
             (b"uptime_ms", status.uptime_ms),
@@ -85,25 +90,21 @@ def _text(address: str) -> bytes:
     return address.encode("utf-8", "replace")
 
 
-def _not_yet(client: ClientState, view: NodeView, argv: list[bytes]) -> Reply:
-    return Refusal(b"ERR RAFT %b is not available in this version" % argv[1].upper())
-
-
-def _digest(client: ClientState, view: NodeView, argv: list[bytes]) -> Reply:
-    # The listener turns RAFT DIGEST into a logged command (rule S8), so it never comes here but by mistake.
-    return Refusal(b"ERR RAFT DIGEST can only be answered through the log")
+def _elsewhere(client: ClientState, view: NodeView, argv: list[bytes]) -> Reply:
+    # The connection brings these to the replica, so they never come here but by mistake.
+    return Refusal(b"ERR RAFT %b can only be answered by the whole cluster" % argv[1].upper())
 
 
 RAFT: Final = Family(
     b"RAFT",
     {
-        b"ADD": _not_yet,
-        b"DIGEST": _digest,
+        b"ADD": _elsewhere,
+        b"DIGEST": _elsewhere,
         b"MEMBERS": _members,
-        b"REMOVE": _not_yet,
-        b"REPLACE": _not_yet,
+        b"REMOVE": _elsewhere,
+        b"REPLACE": _elsewhere,
         b"SNAPSHOT": _snapshot,
         b"STATUS": _status,
-        b"TRANSFER": _not_yet,
+        b"TRANSFER": _elsewhere,
     },
 )

@@ -64,16 +64,25 @@ class Durability:
         for behind in [held for held in book if held > index]:
             del book[behind]
 
-    def acknowledged(self, index: Index, term: Term, configuration: Configuration) -> None:
-        """Note that a client was told about the effects of an entry (or of a state that includes it)."""
-        for half in (configuration.voters, configuration.outgoing):
-            holders = [node for node in half if self._holds(node, index, term)]
-            if half and len(holders) * 2 <= len(half):
-                raise SafetyViolation(
-                    "durability",
-                    f"entry {index} of term {term} was acknowledged and only {holders} have it on disk",
-                    index=index,
-                )
+    def acknowledged(self, index: Index, term: Term, in_force: Sequence[Configuration]) -> None:
+        """Note that a client was told about the effects of an entry (or of a state that includes it).
+
+        While members change, an entry may be committed by a configuration that lies behind it in the log: one
+        of those that may be in force must have it on a quorum of disks.
+        """
+        if not any(self._decided(index, term, configuration) for configuration in in_force):
+            nodes = sorted({node for c in in_force for node in (*c.voters, *c.outgoing)})
+            holders = [node for node in nodes if self._holds(node, index, term)]
+            raise SafetyViolation(
+                "durability",
+                f"entry {index} of term {term} was acknowledged and only {holders} have it on disk",
+                index=index,
+            )
+
+    def _decided(self, index: Index, term: Term, configuration: Configuration) -> bool:
+        halves = [half for half in (configuration.voters, configuration.outgoing) if half]
+        holders = [[node for node in half if self._holds(node, index, term)] for half in halves]
+        return all(len(have) * 2 > len(half) for half, have in zip(halves, holders, strict=True))
 
     def _holds(self, node: NodeId, index: Index, term: Term) -> bool:
         return self._covered.get(node, 0) >= index or self._on_disk.get(node, {}).get(index) == term

@@ -55,6 +55,6 @@ class LogChecker:
         self._durability.synced(node, entries)
         self._matching.written(node, entries)
 
-    def acknowledged(self, index: Index, configuration: Configuration) -> None:
+    def acknowledged(self, index: Index, in_force: Sequence[Configuration]) -> None:
         """Look at the newest entry of the state from which a client was answered."""
-        self._durability.acknowledged(index, self._agreement.entries[index][0], configuration)
+        self._durability.acknowledged(index, self._agreement.entries[index][0], in_force)
