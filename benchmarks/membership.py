@@ -117,7 +117,8 @@ class Cluster:
             again = isinstance(reply, hiredis.ReplyError) and str(reply).split()[0] in ("TRYAGAIN", "UNKNOWN")
             accepted = str(reply).startswith(("ACCEPTED", "b'ACCEPTED"))
             if not (again or accepted) or time.monotonic() > deadline:
-                raise BenchError(f"{' '.join(words)} was answered {reply!r}")
+                tails = "\n".join(f"--- node {n.id}\n{n.log_tail()}" for n in self.local.nodes.values())
+                raise BenchError(f"{' '.join(words)} was answered {reply!r}\n{tails}")
             time.sleep(0.05)
 
     async def operate(self, number: int, clients_each: int) -> Operation:
@@ -134,17 +135,16 @@ class Cluster:
             for i in range(clients_each)
         ]
         stop = asyncio.Event()
-        async with asyncio.TaskGroup() as group:
-            for client in clients:
-                group.create_task(client.run(stop))
-            try:
-                await asyncio.sleep(AROUND_SECONDS)
-                began = time.monotonic()
-                await asyncio.to_thread(self.carry_out, kind, leaving)
-                ended = time.monotonic()
-                await asyncio.sleep(AROUND_SECONDS)
-            finally:
-                stop.set()
+        running = [asyncio.create_task(client.run(stop)) for client in clients]
+        try:
+            await asyncio.sleep(AROUND_SECONDS)
+            began = time.monotonic()
+            await asyncio.to_thread(self.carry_out, kind, leaving)
+            ended = time.monotonic()
+            await asyncio.sleep(AROUND_SECONDS)
+        finally:
+            stop.set()
+            await asyncio.gather(*running)
         end = time.monotonic()
         if leaving is not None:
             await asyncio.to_thread(self.local.forget, leaving)
@@ -209,6 +209,12 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--clients", type=int, default=2, help="clients on each node that stays (default 2)")
     parser.add_argument("--seed", type=int, default=1, help="which operations are drawn (default 1)")
     parser.add_argument(
+        "--snapshot-log-bytes",
+        default="64MiB",
+        metavar="SIZE",
+        help="setting of every node: with 4MiB most newcomers need the state (default 64MiB)",
+    )
+    parser.add_argument(
         "--directory", type=Path, help="where data goes; a directory in it is made and removed"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write every operation there")
@@ -224,7 +230,8 @@ def main() -> int:
     leave_on_signals()
     with tempfile.TemporaryDirectory(prefix="balsadb-bench-", dir=options.directory) as name:
         machine = Machine.inspect(Path(name))
-        with LocalCluster(VOTERS_MIN, directory=Path(name) / "ours") as local:
+        settings = {"snapshot-log-bytes": options.snapshot_log_bytes}
+        with LocalCluster(VOTERS_MIN, directory=Path(name) / "ours", settings=settings) as local:
             cluster = Cluster(local, options.seed)
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 done = runner.run(_operate_all(cluster, options))

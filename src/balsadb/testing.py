@@ -126,9 +126,9 @@ class LocalCluster:
             raise UsageError(f"a local cluster has 1 to {NODES_MAX} nodes, not {nodes}")
         self.settings = dict(settings or {})
         self.dial = {a: dict((dial or {}).get(a, {})) for a in range(1, nodes + 1)}
-        self.advertise = dict(advertise or {})
         self._joined: dict[int, str] = {}
         """Client addresses through which nodes join that were not there at first."""
+        self.advertise = dict(advertise or {})
         self._command = list(command or (sys.executable, "-P", "-m", "balsadb", "serve"))
         self._temporary = directory is None
         self.directory = Path(tempfile.mkdtemp(prefix="balsadb-") if directory is None else directory)

@@ -9,6 +9,7 @@ import pytest
 import uvloop
 
 from balsadb.raft.messages import Heartbeat
+from balsadb.server.addresses import AddressBook
 from balsadb.server.peers import STRANGERS_MAX, Peers
 from balsadb.wire.frame import PROTOCOL_VERSION, Hello, Welcome, encode_handshake, encode_messages
 
@@ -30,7 +31,7 @@ def test_messages_to_a_peer_whose_connection_just_broke_are_dropped(make_loop):
                 loop.call_soon(broken.set_result, None)
 
         transport, _ = await loop.create_connection(Link, "127.0.0.1", port)
-        peers = Peers(SimpleNamespace(), SimpleNamespace(), {}, SimpleNamespace())
+        peers = Peers(SimpleNamespace(), SimpleNamespace(), AddressBook(1, {}), SimpleNamespace())
         peers._links[2] = transport
         try:
             peers.send(2, [HEARTBEAT])
@@ -50,7 +51,7 @@ def test_messages_to_a_peer_whose_connection_just_broke_are_dropped(make_loop):
 
 def test_connections_without_a_hello_keep_no_member_out():
     async def scenario() -> None:
-        peers = Peers(SimpleNamespace(), SimpleNamespace(), {}, SimpleNamespace())
+        peers = Peers(SimpleNamespace(), SimpleNamespace(), AddressBook(1, {}), SimpleNamespace())
         await peers.start("127.0.0.1", 0)
         try:
             port = peers._server.sockets[0].getsockname()[1]
@@ -81,7 +82,7 @@ def test_a_peer_that_dials_again_replaces_its_former_connection():
         replica = SimpleNamespace(peer_lost=peer_lost)
         driver = SimpleNamespace(replica=replica, receive=received.append, wake=lambda: None)
         admission = SimpleNamespace(answer=lambda hello: Welcome(1, b"1" * 16, b"", "", True))
-        peers = Peers(driver, admission, {}, SimpleNamespace())
+        peers = Peers(driver, admission, AddressBook(1, {}), SimpleNamespace())
         await peers.start("127.0.0.1", 0)
         try:
             port = peers._server.sockets[0].getsockname()[1]

@@ -9,6 +9,7 @@ import pytest
 
 from balsadb.raft.types import Configuration
 from balsadb.server import peers as module
+from balsadb.server.addresses import AddressBook
 from balsadb.server.peers import Peers
 from balsadb.wire.frame import PROTOCOL_VERSION, Hello, Welcome, encode_handshake
 
@@ -44,7 +45,7 @@ class Members:
                 await asyncio.sleep(0.002)
 
 
-def make(configuration: Configuration, addresses, node: int = 1) -> Peers:
+def make(configuration: Configuration, book: AddressBook, node: int = 1) -> Peers:
     raft = SimpleNamespace(id=node, configuration=configuration)
     replica = SimpleNamespace(node=raft, peer_up=lambda _: None, peer_lost=lambda _: None)
     driver = SimpleNamespace(replica=replica, wake=lambda: None, receive=lambda _: None)
@@ -53,12 +54,12 @@ def make(configuration: Configuration, addresses, node: int = 1) -> Peers:
         welcomed=lambda target, welcome: None,
         answer=lambda hello: Welcome(node, b"1" * 16, b"c", "", True),
     )
-    return Peers(driver, admission, addresses, SimpleNamespace())
+    return Peers(driver, admission, book, SimpleNamespace())
 
 
 async def playing(scenario, configuration: Configuration, node: int = 1) -> None:
-    others, addresses = Members(), {}
-    peers = make(configuration, addresses, node)
+    others, book = Members(), AddressBook(node, {})
+    peers, addresses = make(configuration, book, node), book.known
     await peers.start("127.0.0.1", 0)
     try:
         await scenario(peers, others, addresses)
@@ -175,7 +176,7 @@ def test_rule_m1_a_caller_that_the_log_does_not_know_yet_is_answered():
         host, port = await others.add(9)
         link = await call(peers, 9, 1, f"{host}:{port}")
         await others.until(lambda: 9 in peers.connected)
-        assert peers.callers == {9: (host, port)}
+        assert addresses == {9: (host, port)}
         link.close()
 
     asyncio.run(playing(scenario, TWO))

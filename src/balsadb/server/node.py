@@ -32,6 +32,7 @@ from balsadb.raft.types import NOBODY, Configuration, Member, NodeId
 from balsadb.replica import Replica, ReplicaOptions
 from balsadb.replica.replica import OLD_META, later_start
 from balsadb.server import descriptors, joining
+from balsadb.server.addresses import AddressBook
 from balsadb.server.admission import Admission
 from balsadb.server.backups import Backups
 from balsadb.server.clock import Clock
@@ -67,10 +68,7 @@ class Node:
         self._found: joining.Found | None = None
         """The cluster that this node is about to join, at its first start."""
         self._told_removed = False
-        self._addresses: dict[NodeId, tuple[str, int]] = {}
-        """Where the other members are. The transports look here; `_update_addresses` keeps it up to date."""
-        self._callers: dict[NodeId, tuple[str, int]] = {}
-        """Where nodes are that have called and that our log does not know yet."""
+        self._book = AddressBook(config.id, config.dial)
         self._stack = contextlib.AsyncExitStack()
 
     # ------------------------------------------------------------------- start
@@ -111,12 +109,11 @@ class Node:
         self._listener = Listener(self._driver, self, self._clock, clients_max)
         self._update_addresses()
         receiver = SnapshotReceiver(self._driver, self._cuts, self._states, self._files)
-        self._peers = Peers(self._driver, self._admission, self._addresses, receiver)
-        self._callers = self._peers.callers
+        self._peers = Peers(self._driver, self._admission, self._book, receiver)
         outgoing = f"{self._directory.group_path}/outgoing"
         # A killed process leaves its copies behind, and they keep the space of files that are long gone.
         await asyncio.to_thread(shutil.rmtree, outgoing, True)
-        self._sender = SnapshotSender(self._driver, self._cuts, self._admission, self._addresses, outgoing)
+        self._sender = SnapshotSender(self._driver, self._cuts, self._admission, self._book.known, outgoing)
         self._driver.on_snapshot = self._sender.send
         self._driver.start()
         stack.push_async_callback(self._driver.stop)
@@ -199,20 +196,10 @@ class Node:
         stack.callback(task.cancel)
 
     def _update_addresses(self) -> None:
-        """Note where the other members are, by the newest configuration and the applied one."""
-        config, replica = self.config, self.replica
-        members = {
-            member.id: member.peer_address
-            for known in (replica.configuration, replica.node.configuration)
-            for member in known.members
-            if member.id != config.id and member.id not in replica.node.gone
-        }
-        self._addresses.clear()
-        for node in {*members, *replica.node.gone} & set(self._callers):
-            del self._callers[node]
-        self._addresses.update(self._callers)
-        for node, address in members.items():
-            self._addresses[node] = parse_address(config.dial.get(node, address))
+        replica = self.replica
+        for configuration in (replica.configuration, replica.node.configuration):
+            self._book.learn(configuration)
+        self._book.forget(replica.node.gone)
 
     def _configuration_changed(self) -> None:
         self._admission.configuration_changed()

@@ -15,11 +15,11 @@ import contextlib
 import sys
 from typing import cast
 
-from balsadb.address import parse_address
-from balsadb.errors import ProtocolError, UsageError
+from balsadb.errors import ProtocolError
 from balsadb.raft.messages import Message
 from balsadb.raft.types import NodeId
 from balsadb.server import sockets
+from balsadb.server.addresses import AddressBook
 from balsadb.server.admission import Admission
 from balsadb.server.driver import Driver
 from balsadb.server.snapshots import Inbox, SnapshotReceiver
@@ -43,8 +43,6 @@ REDIAL_SECONDS_MAX = 0.25
 """Pause between attempts to reach a peer; doubles from the least to the greatest."""
 REFUSED_SECONDS = 1.0
 """Pause after a peer has refused us."""
-CALLERS_MAX = 64
-"""Nodes that our log does not know and that are dialled all the same."""
 FAREWELL_SECONDS = 2.0
 """How long the links to a removed node stay, so that it hears that it was removed."""
 GROUP = 0
@@ -170,7 +168,7 @@ class Peers:
         self,
         driver: Driver,
         admission: Admission,
-        addresses: dict[NodeId, tuple[str, int]],
+        book: AddressBook,
         receiver: SnapshotReceiver,
     ) -> None:
         self.driver = driver
@@ -179,11 +177,10 @@ class Peers:
         self.inbound: dict[_Inbound, None] = {}
         """Connections that were made to us, the oldest first."""
         self.dropped_messages = 0
-        self._addresses = addresses
-        """Where each other member is; the node keeps it up to date and calls `follow` then."""
+        self._book = book
+        self._addresses = book.known
+        """Where each other member is; who changes it calls `follow`."""
         self._links: dict[NodeId, asyncio.Transport] = {}
-        self.callers: dict[NodeId, tuple[str, int]] = {}
-        """Where nodes are that our log does not know yet, as their hellos said."""
         self._diallers: dict[NodeId, asyncio.Task[None]] = {}
         self._nudges: dict[NodeId, asyncio.Event] = {}
         """Set to dial a node now instead of after a pause."""
@@ -219,10 +216,8 @@ class Peers:
         A node whose log lags does not know every member yet, and must answer all the same (rule M1).
         """
         node = hello.node_id
-        if node not in self._addresses and hello.peer_address and len(self.callers) < CALLERS_MAX:
-            with contextlib.suppress(UsageError):
-                self.callers[node] = self._addresses[node] = parse_address(hello.peer_address)
-                self.follow(alone=self._alone)
+        if self._book.called(node, hello.peer_address):
+            self.follow(alone=self._alone)
         if node in self._nudges:
             self._nudges[node].set()
 
