@@ -201,6 +201,14 @@ def test_a_handover_is_over_when_another_node_leads():
     assert request.replies == [OK]
 
 
+def test_a_handover_that_has_begun_may_still_succeed_after_the_deadline():
+    rig = follower()
+    request = ask(rig, "RAFT TRANSFER")
+    answer(rig, Verdict.BEGUN)
+    wait_for_the_deadline(rig)
+    assert request.replies == [OPEN]
+
+
 def test_rule_p5_a_removed_node_serves_nobody_and_says_so():
     rig = follower()
     waiting = ask(rig, "RAFT REMOVE 3")

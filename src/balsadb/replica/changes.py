@@ -41,7 +41,6 @@ ACCEPTED: Final = Status(
 GIVEN_UP: Final = Refusal(b"ERR another change has taken the place of this one")
 OPEN: Final = Refusal(b"UNKNOWN the deadline passed with the outcome open; look at RAFT MEMBERS")
 NO_LEADER: Final = Refusal(b"CLUSTERDOWN no leader was found within the deadline; nothing was done")
-SAME_LEADER: Final = "the same node still leads"
 
 
 class Wish(msgspec.Struct, frozen=True):
@@ -162,7 +161,7 @@ class Changes:
         for pending in self._pending.copy():
             reply = self._look(pending, now_ms, configuration)
             if reply is None and pending.request.deadline_ms <= now_ms:
-                reply = _last_word(pending, self._node.leader)
+                reply = _last_word(pending)
             if reply is not None:
                 self._pending.remove(pending)
                 yield pending.request, reply
@@ -213,16 +212,12 @@ class Changes:
     def everything(self, removed: NodeId = NOBODY) -> list[tuple[Request, Reply]]:
         """Return all open requests with what is certain about them, for this node stops or was `removed`."""
         pending, self._pending = self._pending, []
-        return [
-            (one.request, OK if removed in one.wish.remove else _last_word(one, NOBODY)) for one in pending
-        ]
+        return [(one.request, OK if removed in one.wish.remove else _last_word(one)) for one in pending]
 
 
-def _last_word(pending: _Pending, leader: NodeId) -> Reply:
+def _last_word(pending: _Pending) -> Reply:
     if pending.begun:
         return ACCEPTED
-    if pending.wish.transfer and leader:
-        return Refusal(f"TRYAGAIN {pending.reason or SAME_LEADER}".encode())
     if pending.open:
         return OPEN
     if pending.reason:
