@@ -156,6 +156,11 @@ class Node:
         self._core.told_removed = True
 
     @property
+    def settled_configuration(self) -> Configuration:
+        """The newest configuration that is known to be committed."""
+        return self._core.configurations.settled
+
+    @property
     def stateless(self) -> bool:
         """True while the node waits for another node's state because its own is lost (rule W5)."""
         return self._core.stateless

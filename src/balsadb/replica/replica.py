@@ -122,8 +122,9 @@ class Replica:
         """Wall clock of the current turn; only ever a hint for log time (rule S6)."""
         self.held_bytes = 0
         """Bytes of all requests without an answer."""
-        self.configuration: Configuration = node.configuration
-        """The configuration as of the newest applied MEMBERSHIP entry."""
+        self.configuration: Configuration = node.settled_configuration
+        """The configuration as of the newest applied MEMBERSHIP entry. At a start the newest committed one,
+        which is applied soon; never one from the end of the log, which may yet be truncated."""
         self.identities: dict[NodeId, tuple[bytes, str]] = {node.id: (store_id, client_address)}
         """(store id, client address) as each node said in its hello; the driver adds the others."""
         self.removed = False
