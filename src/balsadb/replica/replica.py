@@ -269,7 +269,15 @@ class Replica:
 
     def step(self, message: Message) -> None:
         """Take a message of another node."""
-        self.node.step(message, self.wall_ms)
+        self.node.step(message, self.wall_ms, self.now_ms)
+
+    def tell_time(self, now_ms: int, wall_ms: int) -> None:
+        """Note both clocks before messages are taken.
+
+        The clock of another node is compared with ours at receipt; after a pause of the process the time of
+        the last turn would make it look fast.
+        """
+        self.now_ms, self.wall_ms = max(self.now_ms, now_ms), wall_ms
 
     def persisted(self, number: int) -> None:
         """Note that write `number` is on disk."""
@@ -362,7 +370,7 @@ class Replica:
         """Let one tick pass: elections and heartbeats, overdue requests, bindings of members."""
         self.now_ms, self.wall_ms = now_ms, wall_ms
         node = self.node
-        node.tick(wall_ms)
+        node.tick(wall_ms, now_ms)
         if node.leader:
             self._heard_ms = now_ms
         if node.removed and not self.removed:

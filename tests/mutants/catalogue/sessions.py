@@ -78,6 +78,18 @@ SESSIONS = (
         focus={"nodes": 3},
     ),
     scripted(
+        "a jump of the leader's clock shows in log time",
+        "S6",
+        "raft/test_clock.py",
+        ("raft.core:Core.tell_time", "wall_ms if steady_ms is None else steady_ms", "wall_ms"),
+    ),
+    scripted(
+        "a start takes a configuration that may yet be truncated",
+        "M2",
+        "replica/test_replica.py",
+        ("replica.replica:Replica.__init__", "node.settled_configuration", "node.configuration"),
+    ),
+    scripted(
         "an id knows its entry and not its place in it",
         "S1",
         "kv/test_sessions.py::TestIds",
