@@ -12,6 +12,7 @@ from balsadb.kv.cut import Base, Bookkeeping, Cut
 from balsadb.kv.machine import StateMachine
 from balsadb.kv.places import cold_keys
 from balsadb.kv.reply import Refusal, Reply
+from balsadb.kv.sessions import Sessions
 from balsadb.kv.store import Record
 from balsadb.raft.configuration import decode_configuration, encode_configuration
 from balsadb.raft.entry import Entry
@@ -331,8 +332,10 @@ class Replica:
         self._installing = True
         return True
 
-    def install(self, base: Base, bookkeeping: Bookkeeping) -> bool:
+    def install(self, base: Base, bookkeeping: Bookkeeping, sessions: Sessions | None = None) -> bool:
         """Go on from a state of another node, which is durably in place here (rule C4).
+
+        `sessions` are those of the base, when they were read already (`kv.machine.load_sessions`).
 
         False: ignored, because this node has got as far by itself.
         """
@@ -345,7 +348,7 @@ class Replica:
             return False
         self._handed.clear()
         self._warming, self._warm_reads = None, 0
-        self.machine.restore(base, state)
+        self.machine.restore(base, state, sessions)
         self.snapshot_index = state.index
         self._take_configuration(configuration)
         # rule P4: payloads that ran elsewhere meanwhile have no replies here.

@@ -15,9 +15,9 @@ SESSIONS = (
         "C1",
         40,
         (
-            "kv.machine:StateMachine.restore",
-            "self.sessions.restore(base.sessions(),",
-            "self.sessions.restore((),",
+            "kv.machine:load_sessions",
+            "base.sessions(),",
+            "(),",
         ),
         focus={"small_cuts": True, "nodes": 3, "crashes": 60.0},
     ),
@@ -151,7 +151,7 @@ SESSIONS = (
         "sessions come back from the disk in another order than they end in",
         "S4",
         "kv/test_sessions.py::TestExpiry",
-        ("kv.sessions:Sessions.restore", "sessions.sort(key=lambda session: session.heard)", "pass"),
+        ("kv.sessions:Sessions.load", "sessions.sort(key=lambda session: session.heard)", "pass"),
     ),
     scripted(
         "one entry removes all that is due",
