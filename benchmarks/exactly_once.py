@@ -3,10 +3,11 @@
     python benchmarks/exactly_once.py --operations 1000000
 
 Many Clerks append unique tokens and increment counters on three nodes. Every few seconds the leader is killed
-and started again, or paused for a while. Between the Clerks and each node stands a proxy that throws away a
-share of the answers, once the node has given them, and closes the connection instead. At the end every value
-is read from the nodes: each acknowledged token must be there exactly once, in order, each counter must be
-what was acknowledged, and no two increments may have got the same answer.
+and started again, or paused for a while; logs are short, so that nodes which come back need snapshots.
+Between the Clerks and each node stands a proxy that throws away a share of the answers, once the node has
+given them, and closes the connection instead. At the end every value is read from the nodes: each
+acknowledged token must be there exactly once, in order, each counter must be what was acknowledged, and no
+two increments may have got the same answer.
 
 Side by side, clients without a session increment counters of their own through the same proxies, and send
 again what got no answer, as clients with retries do. How much too high these counters are is how many of
@@ -36,7 +37,7 @@ from balsadb.client import ClerkOptions
 from balsadb.errors import BalsaError
 from balsadb.testing import LocalCluster
 from cutting_proxy import CuttingProxy
-from harness import BenchError, Machine, free_ports, leave_on_signals, resp_call, wait_for
+from harness import BenchError, Machine, free_ports, leave_on_signals, raft_fact, resp_call, wait_for
 
 CALL_SECONDS = 60.0
 """How long a Clerk tries. Longer than any disturbance, so that no outcome stays open."""
@@ -90,6 +91,8 @@ class Result:
     kills: int
     pauses: int
     leader_changes: int
+    snapshot_index: int
+    """The lowest index, of all nodes, of a snapshot that took the log's place."""
     answers_passed: int
     answers_cut: int
     connections_cut: int
@@ -351,6 +354,9 @@ def _judge(
         kills=nemesis.kills,
         pauses=nemesis.pauses,
         leader_changes=nemesis.leader_changes,
+        snapshot_index=min(
+            raft_fact(node.client_address, "raft_snapshot_index") for node in cluster.nodes.values()
+        ),
         answers_passed=sum(proxy.passed for proxy in proxies),
         answers_cut=sum(proxy.cut for proxy in proxies),
         connections_cut=sum(proxy.connections_cut for proxy in proxies),
@@ -370,7 +376,8 @@ def print_result(result: Result) -> None:
     print(f"{result.operations:,} operations of Clerks in {result.seconds:.0f} s, {rate:,.0f}/s")
     print(
         f"disturbed by {result.kills} kills and {result.pauses} pauses of the leader "
-        f"({result.leader_changes} changes of the leader seen), and by {result.connections_cut:,} "
+        f"({result.leader_changes} changes of the leader seen; snapshots up to index "
+        f"{result.snapshot_index:,} at least on each node), and by {result.connections_cut:,} "
         f"connections closed instead of {result.answers_cut:,} answers ({result.cut_share:.1%} of all)"
     )
     print(
@@ -399,6 +406,11 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--cut", type=float, default=0.15, help="share of pieces of answers thrown away (default 0.15)"
     )
+    parser.add_argument(
+        "--snapshot-log-bytes",
+        default="4MiB",
+        help="as of a node; little, so that sessions go through many snapshots (default 4MiB)",
+    )
     parser.add_argument("--seed", type=int, default=1, help="for what is killed and cut (default 1)")
     parser.add_argument("--directory", type=Path, help="where data goes; one in it is made and removed")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result there")
@@ -417,7 +429,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="balsadb-bench-", dir=options.directory) as name:
         directory = Path(name)
         machine = Machine.inspect(directory)
-        cluster = LocalCluster(nodes=3, directory=directory / "cluster")
+        settings = {"snapshot-log-bytes": options.snapshot_log_bytes}
+        cluster = LocalCluster(nodes=3, directory=directory / "cluster", settings=settings)
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 result = runner.run(run(cluster, options))

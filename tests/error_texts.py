@@ -81,8 +81,12 @@ def _text(node: ast.expr, assigned: dict[str, ast.expr]) -> str:
             return _text(left, assigned)
         case ast.BinOp(left, ast.Add(), right):
             return _text(left, assigned) + _text(right, assigned)
-        case ast.Call(ast.Attribute(inner, "translate"), _):
+        case ast.Call(ast.Attribute(inner, "translate" | "encode"), _):
             return _text(inner, assigned)
+        case ast.JoinedStr(parts):
+            return "".join(_text(part, assigned) for part in parts)
+        case ast.Constant(str(value)):
+            return value
         case ast.Name(name) if name in assigned:
             return _text(assigned[name], {})
     return HOLE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import time
 
 import pytest
 import redis
@@ -103,6 +104,58 @@ def test_redis_cluster(address):
             connection.set(f"cluster-{number}", number)
             assert connection.get(f"cluster-{number}") == str(number).encode()
         assert connection.append("cluster-0", "x") == 2
+
+
+def test_keys_expire_in_an_idle_cluster_and_ttl_counts_down(shared_cluster):
+    """Rule S6: nobody writes, and still every node agrees on what is there."""
+    writer, *others = [client(address) for address in shared_cluster.servers]
+    try:
+        writer.set("short", "v", px=600)
+        writer.set("long", "v", px=60_000)
+        first = others[0].pttl("long")
+        assert 0 < first <= 60_000
+        deadline = time.monotonic() + 20
+        while any(reader.exists("short") for reader in (writer, *others)):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        for reader in (writer, *others):
+            assert 0 < reader.pttl("long") <= first - 400
+            assert reader.ttl("short") == -2
+    finally:
+        for connection in (writer, *others):
+            connection.close()
+
+
+def test_redis_py_watches(address):
+    with client(address) as connection, client(address) as other, connection.pipeline() as pipe:
+        connection.set("watched", "1")
+        pipe.watch("watched")
+        other.set("watched", "2")
+        pipe.multi()
+        pipe.set("watched", "3")
+        with pytest.raises(redis.WatchError):
+            pipe.execute()
+        assert other.get("watched") == b"2"
+        pipe.watch("watched", "absent")
+        value = int(pipe.get("watched"))
+        pipe.multi()
+        pipe.set("watched", value + 1)
+        assert pipe.execute() == [True]
+        assert other.get("watched") == b"3"
+
+
+def test_redis_py_scans_and_flushes(address):
+    with client(address) as connection:
+        connection.mset({f"scan:{number:04}": number for number in range(300)})
+        assert sorted(connection.scan_iter("scan:*", count=40)) == [
+            b"scan:%04d" % number for number in range(300)
+        ]
+        assert len(connection.keys("scan:00*")) == 100
+        assert connection.randomkey() is not None
+        assert connection.flushall() is True
+        assert connection.dbsize() == 0
+        assert connection.randomkey() is None
+        assert connection.scan(0) == (0, [])
 
 
 def test_large_values(address):

@@ -9,8 +9,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from balsadb.kv.cut import STATE_VERSION, Bookkeeping, Cut
+from balsadb.kv.deadlines import make_hint, split_hint
 from balsadb.kv.delta import DeltaStore
+from balsadb.kv.store import deadline_of
 
+HINTS = st.builds(make_hint, st.integers(0, 12), st.sampled_from([b"", b"a", b"b"]))
 KEYS = st.integers(0, 11).map(lambda number: b"key-%02d" % number)
 VALUES = st.binary(max_size=6) | st.just(b"x" * 700)
 CACHE_BYTES = st.sampled_from([0, 500, 2_000, 1_000_000])
@@ -52,18 +55,22 @@ class DeltaModel(RuleBasedStateMachine):
         self.store = DeltaStore(self.base, 0, cache_bytes)
         self.model: dict[bytes, Any] = {}
         """What the store must hold."""
-        self.frozen: list[dict[bytes, Any]] = []
+        self.hints: set[bytes] = set()
+        """The hints it must hold."""
+        self.frozen: list[tuple[dict[bytes, Any], set[bytes]]] = []
         """What it held at each cut that is not written."""
+        self.written_hints: set[bytes] = set()
         self.written: dict[bytes, Any] = {}
         """What the base must hold."""
         self.revision = 0
         self.ahead: Any = None
         """Keys, their records in the base, and how much was forgotten by then."""
 
-    @rule(key=KEYS, value=VALUES)
-    def put_without_a_look(self, key: bytes, value: bytes) -> None:
+    @rule(key=KEYS, value=VALUES, deadline=st.sampled_from([0, 0, 7]))
+    def put_without_a_look(self, key: bytes, value: bytes, deadline: int = 0) -> None:
         self.revision += 1
-        self.model[key] = (value, self.revision, 0)
+        revision = (value, self.revision, 0)
+        self.model[key] = (*revision, deadline) if deadline else revision
         self.store.put(key, self.model[key])
 
     @rule(key=KEYS)
@@ -83,6 +90,47 @@ class DeltaModel(RuleBasedStateMachine):
         self.put_without_a_look(key, value)
         self.store.remove(key)
         del self.model[key]
+
+    @rule()
+    def clear(self) -> None:
+        self.store.clear()
+        self.model.clear()
+        self.hints.clear()
+        assert self.store.complete
+
+    @rule(hint=HINTS, present=st.booleans())
+    def set_or_drop_a_hint(self, hint: bytes, present: bool) -> None:
+        self.store.hint(hint, present)
+        (self.hints.add if present else self.hints.discard)(hint)
+
+    @rule()
+    def look_at_all_hints(self) -> None:
+        assert list(self.store.deadlines) == sorted(self.hints)
+
+    @rule(now=st.integers(0, 12), limit=st.integers(1, 3))
+    def ask_what_is_due(self, now: int, limit: int) -> None:
+        due = sorted(hint for hint in self.hints if split_hint(hint)[0] <= now)
+        assert self.store.deadlines.due(now, limit) == due[:limit]
+
+    @invariant()
+    def no_deadline_is_earlier_than_the_next_one(self) -> None:
+        if getattr(self, "store", None) is not None:
+            next_ms = self.store.deadlines.next_ms
+            assert (next_ms is None) <= (not self.hints)
+            assert all(split_hint(hint)[0] >= next_ms for hint in self.hints)
+
+    @rule(start=KEYS | st.just(b""), count=st.integers(1, 5))
+    def look_at_a_slice(self, start: bytes, count: int) -> None:
+        found, then = self.store.slice(start, count)
+        assert len(found) <= count
+        there = sorted(key for key in self.model if key >= start and (then is None or key < then))
+        assert found == [(key, deadline_of(self.model[key])) for key in there]
+        assert then is None or then > start or found
+
+    @rule()
+    def ask_for_the_last_key(self) -> None:
+        last = self.store.last_key()
+        assert not self.model or (last is not None and last >= max(self.model))
 
     @rule(keys=st.lists(KEYS, unique=True, max_size=4))
     def begin_to_read_ahead(self, keys: list[bytes]) -> None:
@@ -117,7 +165,7 @@ class DeltaModel(RuleBasedStateMachine):
         changed = self.store.changed_keys
         cut = self.store.freeze(bookkeeping(self.revision))
         assert (len(cut.changes), self.store.changed_keys, self.store.changed_bytes) == (changed, 0, 0)
-        self.frozen.append(dict(self.model))
+        self.frozen.append((dict(self.model), set(self.hints)))
 
     @precondition(lambda self: self.store.cuts)
     @rule()
@@ -132,7 +180,8 @@ class DeltaModel(RuleBasedStateMachine):
             pass
         write(self.base, cut)
         store.written(cut)
-        self.written = self.frozen.pop(0)
+        self.written, self.written_hints = self.frozen.pop(0)
+        assert self.base.hints(b"", 1_000) == sorted(self.written_hints)
         assert cut.bookkeeping.keys == len(self.written)
         assert list(self.base.sorted_items()) == sorted(self.written.items())
 
@@ -143,14 +192,14 @@ class DeltaModel(RuleBasedStateMachine):
         self.store.restore(self.base, len(self.written))
         self.frozen = []
         self.ahead = None  # a replica takes nothing that it asked for before an install
-        self.model = dict(self.written)
+        self.model, self.hints = dict(self.written), set(self.written_hints)
         assert (self.store.changed_keys, self.store.changed_bytes, len(self.store.cuts)) == (0, 0, 0)
 
     @invariant()
     def what_is_kept_in_memory_without_need_is_bounded(self) -> None:
         store = getattr(self, "store", None)
         if store is not None:
-            assert store._cached_bytes <= self.cache_bytes
+            assert store._cached_bytes <= self.cache_bytes or store._clears
             needed = {key for cut in store.cuts for key in cut.changes} | set(store._changes)
             kept = {key for group, _ in store._cached for key in group} | set(store._read)
             assert set(store._resident) <= needed | kept

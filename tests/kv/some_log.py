@@ -60,7 +60,7 @@ class SomeLog:
 
 def _command(draw: random.Random) -> list[bytes]:
     key = b"key-%d" % draw.randrange(12)
-    match draw.randrange(5):
+    match draw.randrange(10):
         case 0:
             return [b"DEL", key]
         case 1:
@@ -69,5 +69,13 @@ def _command(draw: random.Random) -> list[bytes]:
             return [b"INCR", b"n" + key]
         case 3:
             return [b"MSET", key, draw.randbytes(5), b"m" + key, b"2"]
+        case 4:
+            return [b"SET", key, b"soon", b"PX", b"%d" % draw.randrange(1, 9_000)]
+        case 5:
+            return [b"EXPIRE", key, b"%d" % draw.randrange(9)]
+        case 6:
+            return [b"GETEX", key, b"PERSIST"] if draw.random() < 0.5 else [b"RENAME", key, b"m" + key]
+        case 7 if draw.random() < 0.3:
+            return [b"FLUSHALL"]
         case _:
             return [b"SET", key, draw.randbytes(draw.randrange(40))]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import socket
 from collections.abc import Iterator
+from time import time_ns
 from typing import Any
 
 import hiredis
@@ -28,6 +29,27 @@ INTEGERS = [b"0", b"1", b"-1", b"10", b"-0", b"+5", b"05", b" 5", b"5 ", b"1e3",
 INTEGERS += [b"%d" % (sign * 2**63 + more) for sign in (1, -1) for more in (-1, 0, 1)]
 INTEGERS += [b"9" * 30, b"1_0", b"3.0", b"-00", b"\x005", b"5\x00", b"7\n"]
 VALUES = [*INTEGERS, b"text", b"x" * 1000, bytes(range(256)), b"+OK\r\n", b"$-1\r\n"]
+FLOATS = [b"0.1", b"3.0e3", b"-2.5", b"1e17", b"1e-5", b".5", b"5.", b"inf", b"-Infinity", b"nan", b"0x1.8p1"]
+FLOATS += [
+    b"1e400",
+    b"1e5000",
+    b"1e-5000",
+    b"+3",
+    b" 1",
+    b"1 ",
+    b"e5",
+    b"1e",
+    b"0x",
+    b"123456789.123456789",
+    b"-0.0",
+]
+FAR_SECONDS = [b"4000000000", b"4000000001", b"4102444800"]
+"""Moments that neither clock reaches while a test runs, and that are alike on both."""
+FAR_MILLIS = [second + b"123" for second in FAR_SECONDS] + [second + b"500" for second in FAR_SECONDS]
+ODD_TIMES = [b"0", b"-1", b"1", b"abc", b"", b"1.5", b"9223372036854775807", b"-9223372036854775808"]
+ODD_TIMES += [b"9223372036854775", b"-9223372036854775", b"9223372036854775808"]
+EXPIRE_OPTIONS = [b"NX", b"XX", b"GT", b"LT", b"nx", b"gt", b"FOO", b"", b"NXX"]
+OFFSETS = [b"0", b"1", b"3", b"-1", b"-2", b"-100", b"100", b"5000000000", b"9223372036854775807", b"x", b""]
 OPTIONS = [b"NX", b"XX", b"GET", b"nx", b"Xx", b"get", b"FOO", b"", b"NX ", b"\x00"]
 NONSENSE = [b"NOSUCH", b"", b"GE", b"get ", b"se\r\nt", b"s\x00et", b"\xff\xfe", b"z" * 200]
 
@@ -71,7 +93,7 @@ class Draw:
         pick = self.random.choice
         if self.random.random() < 0.05:
             return [pick(NONSENSE), *self.random.choices(VALUES, k=self.random.randrange(8))]
-        name = pick([name for name, command in COMMANDS.items() if command.handler and b"." not in name])
+        name = pick(DRAWN)
         argv = [name, *self.arguments(name)]
         argv[0] = pick([name, name, name.lower(), name.title()])
         if self.random.random() < 0.05:  # an argument too many or too few
@@ -83,24 +105,74 @@ class Draw:
         match name:
             case b"SET":
                 options = self.random.choices(OPTIONS[:6] * 4 + OPTIONS, k=pick([0, 0, 0, 1, 2, 3]))
+                options += pick([[], [], [b"KEEPTTL"], self.time(), self.time()])
                 return [pick(KEYS), pick(VALUES), *options]
-            case b"APPEND":
+            case b"GETEX":
+                return [
+                    pick(KEYS),
+                    *pick([[], [b"PERSIST"], [b"KEEPTTL"], self.time(), self.time() + self.time()]),
+                ]
+            case b"SETEX" | b"PSETEX":
+                return [pick(KEYS), pick([b"0", b"-1", b"abc", b"", b"9223372036854775807"]), pick(VALUES)]
+            case b"EXPIRE" | b"PEXPIRE":
+                past = [b"0", b"-1", b"-100", b"abc", b"9223372036854775807", b"-9223372036854775808"]
+                return [pick(KEYS), pick(past), *self.random.choices(EXPIRE_OPTIONS, k=pick([0, 0, 1, 2]))]
+            case b"EXPIREAT" | b"PEXPIREAT":
+                far = FAR_SECONDS if name == b"EXPIREAT" else FAR_MILLIS
+                when = pick(far * 3 + ODD_TIMES)
+                return [pick(KEYS), when, *self.random.choices(EXPIRE_OPTIONS, k=pick([0, 0, 1, 1, 2]))]
+            case b"GETRANGE" | b"SUBSTR":
+                return [pick(KEYS), pick(OFFSETS), pick(OFFSETS)]
+            case b"SETRANGE":
+                return [pick(KEYS), pick(OFFSETS), pick([b"", b"x", b"piece"])]
+            case b"INCRBYFLOAT":
+                return [pick(KEYS), pick(FLOATS + INTEGERS)]
+            case b"RENAME" | b"RENAMENX":
+                return [pick(KEYS), pick(KEYS)]
+            case b"FLUSHALL" | b"FLUSHDB":
+                return (
+                    pick([[], [b"SYNC"], [b"async"], [b"FOO"], [b""]])
+                    if self.random.random() < 0.2
+                    else [b"FOO"]
+                )
+            case b"APPEND" | b"SETNX" | b"GETSET":
                 return [pick(KEYS), pick(VALUES)]
             case b"INCRBY" | b"DECRBY":
                 return [pick(KEYS), pick(INTEGERS)]
-            case b"MSET":
+            case b"MSET" | b"MSETNX":
                 return [word for _ in range(some) for word in (pick(KEYS), pick(VALUES))]
-            case b"DEL" | b"EXISTS" | b"MGET":
+            case b"DEL" | b"EXISTS" | b"MGET" | b"UNLINK" | b"TOUCH":
                 return self.random.choices(KEYS, k=some)
             case b"DBSIZE":
                 return []
             case _:
                 return [pick(KEYS)]
 
+    def time(self) -> list[bytes]:
+        """Return an option about expiry whose effect is the same whatever the time is."""
+        pick = self.random.choice
+        option = pick([b"EXAT", b"PXAT", b"exat", b"EX", b"PX"])
+        # Redis sets a key whose time has passed, and counts it until somebody looks: DBSIZE would differ.
+        odd = [time for time in ODD_TIMES if time != b"1"]
+        if option.upper() == b"EXAT":
+            return [option, pick(FAR_SECONDS * 4 + odd)]
+        if option == b"PXAT":
+            return [option, pick(FAR_MILLIS * 4 + odd)]
+        return [option, pick([b"0", b"-1", b"abc", b"9223372036854775807"])]
+
     def block(self) -> list[list[bytes]]:
         """Return commands that a MULTI would queue."""
         drawn = [self.command() for _ in range(self.random.randrange(6))]
         return [argv for argv in drawn if fits(argv)]
+
+
+# The answers of these depend on the time, or on the order of keys: see further below.
+ELSEWHERE = {b"TTL", b"PTTL", b"SCAN", b"KEYS"}
+DRAWN = [
+    name
+    for name, command in COMMANDS.items()
+    if command.handler and b"." not in name and name not in ELSEWHERE
+]
 
 
 def fits(argv: list[bytes]) -> bool:
@@ -116,7 +188,8 @@ class Ours:
 
     def ask(self, commands: list[list[bytes]], reads: list[tuple[int, list[bytes]]]) -> list[Reply]:
         index = self.machine.applied_index + 1
-        outcome = self.machine.apply_commands(index, 1, index, encode_batch(1, 1, index, commands), reads)
+        now_ms = time_ns() // 1_000_000
+        outcome = self.machine.apply_commands(index, 1, now_ms, encode_batch(1, 1, index, commands), reads)
         assert outcome.ran
         return outcome.replies
 

@@ -50,9 +50,24 @@ def built(cut: Cut) -> tuple[list[tuple[object, ...]], list[int]]:
     return batch.steps, [*sizes, len(batch.steps) - before]
 
 
-@given(st.binary(), NUMBERS, st.integers(0, 2**32 - 1))
+POSITIONS = st.integers(0, 2**31 - 1)
+
+
+@given(st.binary(), NUMBERS, POSITIONS)
 def test_a_record_is_read_as_it_was_written(value, index, position):
     assert decode_record(encode_record((value, index, position))) == (value, index, position)
+
+
+@given(st.binary(), NUMBERS, POSITIONS, st.integers(1, 2**63 - 1))
+def test_a_record_with_a_deadline_is_read_as_it_was_written(value, index, position, deadline):
+    record = (value, index, position, deadline)
+    assert decode_record(encode_record(record)) == record
+
+
+def test_a_record_that_lacks_its_deadline_is_refused():
+    whole = encode_record((b"", 1, 2, 3))
+    with pytest.raises(LocalFault, match="has no deadline"):
+        decode_record(whole[:-1])
 
 
 @given(st.binary(max_size=11))

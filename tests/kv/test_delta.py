@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from balsadb.errors import InvariantError
-from balsadb.kv import delta
+from balsadb.kv import deadlines, delta
 from balsadb.kv.delta import DeltaStore
 from balsadb.kv.memory import MemoryBase
 from kv.delta_model import DeltaModel, bookkeeping, write
@@ -57,6 +57,8 @@ def store_over(base, cache_bytes: int = 1_000_000, **records: bytes) -> DeltaSto
 def small_generations(monkeypatch):
     """What was read is forgotten in groups of a few records."""
     monkeypatch.setattr(delta, "READ_GENERATION_BYTES", 700)
+    monkeypatch.setattr(deadlines, "NEAR_MAX", 4)
+    monkeypatch.setattr(deadlines, "REFILL_HINTS", 2)
 
 
 @pytest.mark.usefixtures("small_generations")

@@ -32,10 +32,31 @@ def test_set_options(fed):
     assert fed.read("GET b") == b"1"
 
 
-@pytest.mark.parametrize("options", ["NX XX", "FOO", "EX 10", "PX 1", "KEEPTTL", "NXX", "NX GET XX", "\0"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        "NX XX", "FOO", "NXX", "NX GET XX", "\0", "EX", "PX", "EXAT", "PXAT", "EX 10 KEEPTTL", "KEEPTTL PX 1",
+        "EX 10 PX 1", "PXAT 1 EXAT 1", "PERSIST", "IFEQ", "NX IFEQ v", "IFEQ v XX", "EX 10 PERSIST",
+    ],
+)  # fmt: skip
 def test_other_options_are_refused_and_change_nothing(fed, options):
     assert fed.do(f"SET a 1 {options}") == "-ERR syntax error"
     assert fed.read("EXISTS a") == 0
+
+
+def test_a_value_is_set_only_if_it_is_the_expected_one(fed):
+    """IFEQ: a compare-and-set in one command, which Redis has since 8.4."""
+    assert fed.do("SET a 2 IFEQ 1") is None
+    assert fed.read("EXISTS a") == 0
+    assert fed.do("SET a 1") == "+OK"
+    assert fed.do("SET a 3 IFEQ 2") is None
+    assert fed.do("SET a 3 IFEQ 2 GET") == b"1"
+    assert fed.read("GET a") == b"1"
+    assert fed.do("SET a 2 ifeq 1 GET") == b"1"
+    assert fed.do("SET a 3 IFEQ 2") == "+OK"
+    assert fed.read("GET a") == b"3"
+    assert fed.do([b"SET", b"e", b"x", b"IFEQ", b""]) is None
+    assert fed.do([b"SET", b"a", b"x", b"IFEQ", b"IFEQ"]) is None
 
 
 def test_counting(fed):

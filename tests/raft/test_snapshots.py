@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 from msgspec import structs
 from raft_cluster import FAST, WALL_MS, entries_of
@@ -13,7 +15,7 @@ from balsadb.raft.configuration import encode_configuration
 from balsadb.raft.entry import Entry, encode_entry
 from balsadb.raft.log import Log
 from balsadb.raft.messages import Append, AppendResponse, Heartbeat, RoundAck, VoteRequest, VoteResponse
-from balsadb.raft.node import Role
+from balsadb.raft.node import Node, Role
 from balsadb.raft.options import Recovered
 from balsadb.raft.progress import Pace
 from balsadb.raft.ready import Fetch, LogStart
@@ -433,6 +435,21 @@ def test_a_configuration_behind_a_state_whose_log_is_kept_stays_in_force():
     cluster.pump(cluster.servers[3])
     assert cluster.install(3, entries_of([1] * 5))
     assert (cluster.node(3).configuration, cluster.node(3).first_index) == (WITH_LEARNER, 6)
+
+
+@pytest.mark.parametrize("behind", [(), (WITHOUT_IT,)])
+def test_a_node_that_had_lost_its_state_acts_by_the_configuration_inside_the_one_it_gets(behind):
+    """The entry that brought it is compacted, so its log says nothing of it. A node that went on by the
+    initial members could be elected, and commit, by voters who were removed long ago."""
+    later = tuple(membership(1, index, new) for index, new in enumerate(behind, start=9))
+    terms, last = ((6, 1),), 8 + len(later)
+    recovered = Recovered(HardState(1, 0, last), 7, last, terms, memberships=later)
+    initial = Configuration(voters=(1, 2, 3))
+    node = Node(3, initial, recovered, FAST, Random(0), WALL_MS)
+    assert node.stateless
+    assert node.restore(8, 1, WALL_MS, WITH_LEARNER)
+    assert node.configuration == (behind[0] if behind else WITH_LEARNER)
+    assert node.gone == WITH_LEARNER.removed
 
 
 # ----------------------------------------------------------------- disk and promises (rule W1)

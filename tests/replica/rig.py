@@ -46,6 +46,7 @@ class Rig:
             client_address=f"c:{node_id}",
         )
         self.now_ms = 0
+        self.wall_ms = WALL_MS
         self.writing: WriteBatch | None = None
         self.prompt = True
         """Whether the disk is done at once."""
@@ -61,7 +62,7 @@ class Rig:
     def turn(self) -> None:
         """Run turns until there is nothing to do."""
         for _ in range(1_000):
-            effects = self.replica.turn(self.now_ms, WALL_MS, self.writing is None)
+            effects = self.replica.turn(self.now_ms, self.wall_ms, self.writing is None)
             self.cuts += effects.cuts
             self.snapshots += effects.snapshots
             self.sent += effects.messages
@@ -82,7 +83,7 @@ class Rig:
     def read(self) -> list[bytes]:
         """Read what is wanted first from the disk; returns the keys."""
         warm = self.warm.pop(0)
-        self.replica.warmed(warm, warm.base.get_many(warm.keys))
+        self.replica.warmed(warm, warm.read())
         return warm.keys
 
     def persist(self) -> None:
@@ -93,7 +94,7 @@ class Rig:
     def tick(self, count: int = 1) -> None:
         for _ in range(count):
             self.now_ms += 10
-            self.replica.tick(self.now_ms, WALL_MS)
+            self.replica.tick(self.now_ms, self.wall_ms)
             self.turn()
 
     def lead(self) -> None:

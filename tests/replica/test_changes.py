@@ -108,14 +108,15 @@ def test_what_is_so_already_is_answered_at_once():
     assert asked(rig) == []
 
 
-def test_a_lost_answer_is_asked_for_again():
+def test_a_lost_answer_is_asked_for_again_under_another_number_so_that_late_answers_are_told_apart():
     rig = follower()
     ask(rig, "RAFT REMOVE 3")
     for _ in range(60):
         rig.tick()
         rig.follow()
     assert len(asked(rig)) > 1
-    assert len({message.number for message in asked(rig)}) == 1
+    numbers = [message.number for message in asked(rig)]
+    assert len(set(numbers)) == len(numbers)
 
 
 def test_a_refusal_ends_it_and_a_later_chance_does_not():
@@ -161,6 +162,23 @@ def test_at_the_deadline_the_answer_says_what_is_certain():
     bring(rig, planned(rig.replica.configuration, [NEW], []), 1)
     wait_for_the_deadline(rig)
     assert begun.replies == [ACCEPTED]
+
+
+@pytest.mark.parametrize("first", [None, Verdict.BEGUN])
+@pytest.mark.parametrize("later", [Verdict.LATER, Verdict.REFUSED])
+def test_rule_p1_what_is_said_to_a_repetition_does_not_settle_the_first_time(first, later):
+    rig = follower()
+    request = ask(rig, "RAFT REMOVE 3")
+    if first is not None:
+        answer(rig, first)
+    rig.sent.clear()
+    for _ in range(300):
+        if asked(rig):
+            answer(rig, later, "another change is being committed; one change at a time")
+        rig.sent.clear()
+        rig.tick()
+        rig.follow()
+    assert request.replies == [OPEN]
 
 
 def test_a_newcomer_that_somebody_else_gives_up_is_told():

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from balsadb.kv.reply import NullArray
 from balsadb.replica.request import RequestKind
 from balsadb.resp.parser import CommandParser
 from balsadb.server import intake, listener
@@ -256,3 +257,28 @@ def test_a_closed_client_keeps_no_buffer_until_the_next_collection_of_garbage(se
     connection.data_received(VALUE[:150_000])
     connection.connection_lost(None)
     assert connection._parser.buffered_bytes == 0
+
+
+def test_what_follows_a_watch_waits_for_its_versions_whether_it_comes_with_it_or_later(server):
+    """Rule S7: an EXEC must not leave without the conditions of a WATCH before it."""
+    for together in (True, False):
+        connection, transport = server.connect()
+        pieces = [b"WATCH k\r\n", b"MULTI\r\nSET k 1\r\nEXEC\r\n"]
+        for piece in [b"".join(pieces)] if together else pieces:
+            connection.data_received(piece)
+        [request] = server.requests
+        assert request.commands == [[b"RAFT.VERSIONS", b"k"]]
+        server.answer([b"5:1"])
+        [request] = server.requests
+        assert request.commands == [[b"EXEC", b"1", b"k", b"5:1"], [b"SET", b"k", b"1"]]
+        server.answer(NullArray())
+        assert bytes(transport.sent) == b"+OK\r\n+OK\r\n+QUEUED\r\n*-1\r\n"
+        assert transport.reading
+
+
+def test_a_watch_among_other_commands_is_answered_in_its_place(server):
+    connection, transport = server.connect()
+    connection.data_received(b"GET a\r\nPING\r\nWATCH k\r\nPING\r\nUNWATCH\r\n")
+    server.answer([b"5:1"])
+    server.listener.flush()
+    assert bytes(transport.sent) == b"*1\r\n$3\r\n5:1\r\n+PONG\r\n+OK\r\n+PONG\r\n+OK\r\n"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from balsadb.kv.reply import OK, Refusal
 from balsadb.replica.request import Lane, RequestKind
 from balsadb.server.commands.client_state import ClientState
-from balsadb.server.intake import QUEUED_COMMANDS_MAX, Intake
+from balsadb.server.intake import QUEUED_COMMANDS_MAX, WATCHED_BYTES_MAX, WATCHED_KEYS_MAX, Intake
 
 
 @pytest.fixture
@@ -120,6 +121,93 @@ def test_quit_ends_the_piece(intake):
 def test_the_digest_goes_through_the_log(intake):
     assert sort(intake, "RAFT DIGEST").writes == [[b"RAFT.DIGEST"]]
     assert sort(intake, "raft digest 7").reads == [(0, [b"RAFT.DIGESTAT", b"7"])]
+
+
+# ------------------------------------------------------------------------- WATCH
+
+
+def watch(intake, versions, *keys):
+    """Send a WATCH and let it find versions."""
+    piece = sort(intake, " ".join(["WATCH", *keys]))
+    assert piece.reads == [(0, [b"RAFT.VERSIONS", *map(str.encode, keys)])]
+    return intake.watched(piece.watching, versions)
+
+
+def test_a_watch_ends_its_piece_so_that_its_versions_are_known_to_what_follows(intake):
+    """Rule S7."""
+    piece = sort(intake, "SET a 1", "WATCH a b a", "MULTI", "SET a 2", "EXEC")
+    assert (piece.taken, piece.answers, piece.watching) == (2, 2, [b"a", b"b"])
+    assert piece.reads == [(1, [b"RAFT.VERSIONS", b"a", b"b"])]
+
+
+def test_an_exec_carries_what_is_watched_as_conditions(intake):
+    assert watch(intake, [b"7:0", b"0"], "a", "b") == OK
+    piece = sort(intake, "MULTI", "SET a 2", "EXEC", "MULTI", "SET a 3", "EXEC")
+    assert piece.writes == [
+        [b"EXEC", b"1", b"a", b"7:0", b"b", b"0"],
+        argv("SET a 2"),
+        [b"EXEC", b"1"],
+        argv("SET a 3"),
+    ]
+
+
+def test_a_watched_exec_of_reads_or_of_nothing_is_compared_too(intake):
+    watch(intake, [b"7:0"], "a")
+    assert sort(intake, "MULTI", "GET b", "EXEC").writes == [[b"EXEC", b"1", b"a", b"7:0"], argv("GET b")]
+    watch(intake, [b"7:0"], "a")
+    assert sort(intake, "MULTI", "EXEC").writes == [[b"EXEC", b"0", b"a", b"7:0"]]
+
+
+@pytest.mark.parametrize("end", [["UNWATCH"], ["MULTI", "DISCARD"], ["MULTI", "NOSUCH", "EXEC"], ["RESET"]])
+def test_what_ends_watching(intake, end):
+    watch(intake, [b"7:0"], "a")
+    sort(intake, *end)
+    assert sort(intake, "MULTI", "SET a 2", "EXEC").writes == [[b"EXEC", b"1"], argv("SET a 2")]
+
+
+def test_a_key_that_changed_between_two_watches_lets_exec_do_nothing(intake):
+    watch(intake, [b"7:0"], "a")
+    watch(intake, [b"8:0", b"1:1"], "a", "b")
+    piece = sort(intake, "MULTI", "SET a 2", "EXEC", "MULTI", "SET a 3", "EXEC")
+    assert piece.literals[2][1] == b"*-1\r\n"
+    assert piece.writes == [[b"EXEC", b"1"], argv("SET a 3")]
+
+
+def test_a_watch_without_an_answer_lets_exec_do_nothing(intake):
+    """A client that does not look at errors must not lose an update."""
+    refusal = Refusal(b"TRYAGAIN not now")
+    assert watch(intake, refusal, "a") is refusal
+    piece = sort(intake, "MULTI", "SET a 2", "EXEC")
+    assert (piece.writes, piece.literals[-1][1]) == ([], b"*-1\r\n")
+
+
+def test_a_watch_inside_multi_is_refused_and_the_transaction_goes_on(intake):
+    piece = sort(intake, "MULTI", "WATCH a", "SET a 1", "EXEC")
+    assert piece.literals[1][1] == b"-ERR WATCH inside MULTI is not allowed\r\n"
+    assert piece.writes == [[b"EXEC", b"1"], argv("SET a 1")]
+
+
+def test_watched_keys_are_bounded(intake):
+    piece = intake.sort([[b"WATCH", *[b"%d" % number for number in range(WATCHED_KEYS_MAX + 1)]]])
+    assert piece.literals[0][1].startswith(b"-ERR too many keys are watched")
+    piece = intake.sort([[b"WATCH", b"x" * (WATCHED_BYTES_MAX + 1)]])
+    assert piece.literals[0][1].startswith(b"-ERR too many keys are watched")
+    assert sort(intake, "MULTI", "SET a 1", "EXEC").literals[-1][1] == b"*-1\r\n"
+
+
+def test_a_random_key_is_drawn_by_chance_of_the_node(intake):
+    piece = sort(intake, "RANDOMKEY", "RANDOMKEY")
+    [(_, first), (_, second)] = piece.reads
+    assert first[0] == b"RAFT.RANDOMKEY"
+    assert len(first[1]) == 8
+    assert first != second
+
+
+def test_what_only_one_node_can_answer_is_refused_inside_multi(intake):
+    for line in ("SCAN 0", "KEYS *", "RANDOMKEY", "UNWATCH"):
+        piece = sort(intake, "MULTI", line, "EXEC")
+        assert piece.literals[1][1] == b"-ERR Command not allowed inside a transaction\r\n"
+        assert piece.literals[2][1].startswith(b"-EXECABORT")
 
 
 def test_a_command_to_run_once_is_a_write(intake):

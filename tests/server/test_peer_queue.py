@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from balsadb.raft.messages import Heartbeat
+from balsadb.server.addresses import AddressBook
 from balsadb.server.peers import OUTBOX_BYTES_MAX, Peers
 
 
@@ -29,7 +30,7 @@ class Driver:
 
 
 def test_messages_to_a_peer_that_does_not_read_are_dropped_past_a_bound():
-    peers, link = Peers(Driver(), None, {}, None), Link()
+    peers, link = Peers(Driver(), None, AddressBook(1, {}), None), Link()
     peers._links[2] = link
     messages = [Heartbeat(1, 2, 1, 0, 0)]
     peers.send(2, messages)
@@ -42,6 +43,6 @@ def test_messages_to_a_peer_that_does_not_read_are_dropped_past_a_bound():
 
 
 def test_messages_to_a_peer_that_is_away_are_dropped():
-    peers = Peers(Driver(), None, {}, None)
+    peers = Peers(Driver(), None, AddressBook(1, {}), None)
     peers.send(2, [Heartbeat(1, 2, 1, 0, 0)])
     assert peers.dropped_messages == 1

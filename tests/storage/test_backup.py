@@ -102,7 +102,7 @@ def test_the_bytes_are_those_of_the_format(sound):
     content = sound[20 : 20 + length]
     assert checksum == value(content)
     assert msgspec.msgpack.decode(content) == {
-        "state_version": 1,
+        "state_version": 2,
         "cluster_id": b"\x11" * 16,
         "index": 9,
         "term": 4,
@@ -210,7 +210,8 @@ RECORD = encode_record((b"v", 7, 0))
         ([(b"da", b"short")], {}, "has no revision"),
         ([(b"da", encode_record((b"v", 10, 0)))], {}, "a record of entry 10 is in a state of entry 9"),
         ([(b"da", RECORD)], {"keys": 2}, "1 keys in 1 blocks are announced"),
-        ([(b"da", RECORD)], {"state_version": 2}, "its records have version 2"),
+        ([(b"da", RECORD)], {"state_version": 3}, "its records have version 3"),
+        ([(b"da", encode_record((b"", 9, 0, 5))[:-1])], {}, "has no deadline"),
         ([(b"da", RECORD)], {"index": "nine"}, "the description makes no sense"),
         ([1, 2], {}, "a block makes no sense"),
     ],

@@ -6,6 +6,8 @@ import pytest
 from state_kit import CLUSTER_TEXT, RECORDS, bookkeeping, fingerprint, make_state, start
 
 from balsadb.errors import BalsaError, DataError, StorageError, UsageError
+from balsadb.kv.cut import encode_bookkeeping, encode_record
+from balsadb.kv.deadlines import make_hint
 from balsadb.kv.machine import StateMachine
 from balsadb.kv.sessions import Session
 from balsadb.storage.backup import verify_backup, write_backup
@@ -71,6 +73,30 @@ def test_it_goes_on_behind_the_backup_in_a_higher_term_and_knows_nothing_of_the_
     assert recovered.terms == ((9, 5),)
     state = recovered.hard_state
     assert (state.term, state.vote, state.commit) == (5, 0, 9)
+
+
+def test_keys_expire_in_the_new_cluster_when_they_would_have_in_the_old_one(tmp_path):
+    """A backup has records alone; the hints at when keys are due are made of them."""
+    store = StateStore(str(tmp_path / "state"))
+    batch = store.batch()
+    for key, deadline in ((b"a", 1_700_000_005_000), (b"b", 1_700_000_003_000)):
+        batch.put(key, encode_record((b"v", 7, 0, deadline)))
+    batch.put(b"c", encode_record((b"v", 7, 0)))
+    batch.hint(make_hint(3, b"stale"), True)
+    batch.bookkeeping(encode_bookkeeping(bookkeeping(3)))
+    assert store.write(batch)
+    write_backup(str(tmp_path / "file"), store, 5)
+    store.close()
+    run(tmp_path / "file", tmp_path / "d")
+    restored, store = machine(tmp_path / "d")
+    assert list(restored.store.deadlines) == [
+        make_hint(1_700_000_003_000, b"b"),
+        make_hint(1_700_000_005_000, b"a"),
+    ]
+    assert restored.next_deadline_ms == 1_700_000_003_000
+    restored.apply_empty(10, 5, 1_700_000_004_000)
+    assert [restored.read([b"EXISTS", key]) for key in (b"a", b"b", b"c")] == [1, 0, 1]
+    store.close()
 
 
 def test_every_node_is_somebody_new_and_knows_its_backup(file, tmp_path):

@@ -12,7 +12,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from memory_files import MemoryFiles, Stopped
 
 from balsadb.errors import DataError, StorageError
-from balsadb.kv import delta
+from balsadb.kv import deadlines, delta
 from balsadb.kv.cut import decode_bookkeeping, encode_bookkeeping, encode_record
 from balsadb.kv.machine import StateMachine
 from balsadb.kv.memory import MemoryBase
@@ -108,11 +108,11 @@ def test_any_bytes_are_a_key_and_a_value_and_keys_are_sorted_by_their_bytes(base
     keys = [b"", b"\0", b"\xff", b"\xff" * 40, b"m", b"d", b"e", *(draw.randbytes(9) for _ in range(50))]
     batch = base.batch()
     for key in sorted(keys):
-        batch.put(key, encode_record((key[::-1], 2**62, 2**32 - 1)))
+        batch.put(key, encode_record((key[::-1], 2**62, 2**31 - 1)))
     batch.bookkeeping(encode_bookkeeping(bookkeeping(1)))
     base.write(batch)
-    assert list(base.sorted_items()) == [(key, (key[::-1], 2**62, 2**32 - 1)) for key in sorted(keys)]
-    assert all(base.get(key) == (key[::-1], 2**62, 2**32 - 1) for key in keys)
+    assert list(base.sorted_items()) == [(key, (key[::-1], 2**62, 2**31 - 1)) for key in sorted(keys)]
+    assert all(base.get(key) == (key[::-1], 2**62, 2**31 - 1) for key in keys)
     assert base.get(b"x") is None
 
 
@@ -148,6 +148,8 @@ def test_keys_are_counted_without_being_read(base):
 
 def test_any_history_over_either_base_is_answered_as_by_one_dict(backend, monkeypatch):
     monkeypatch.setattr(delta, "READ_GENERATION_BYTES", 700)
+    monkeypatch.setattr(deadlines, "NEAR_MAX", 4)
+    monkeypatch.setattr(deadlines, "REFILL_HINTS", 2)
 
     class Model(DeltaModel):
         new_base = backend.new

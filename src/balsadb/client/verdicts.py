@@ -54,6 +54,8 @@ _BY_BEGINNING = (
     (b"ERR MULTI calls can not be nested", Verdict.REFUSED),
     (b"ERR EXEC without MULTI", Verdict.REFUSED),
     (b"ERR DISCARD without MULTI", Verdict.REFUSED),
+    (b"ERR WATCH inside MULTI", Verdict.REFUSED),
+    (b"ERR too many keys are watched", Verdict.REFUSED),
     (b"ERR Protocol error", Verdict.REFUSED),
     # By the state machine, but about the request and not about what the number stands for.
     (b"ERR the sequence number ", Verdict.REFUSED),

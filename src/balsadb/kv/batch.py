@@ -4,8 +4,9 @@
     0       1     format version
     1       ...   msgpack array: node, boot, sequence, list of argument vectors
 
-A transaction is flat: a header `EXEC <n>` followed by its n commands, or in a session
-`ONCE.EXEC <id> <sequence> <ack> <n>`. A batch is decoded once per node, and
+A transaction is flat: a header `EXEC <n> [<key> <version> ...]` followed by its n commands, or in a session
+`ONCE.EXEC <id> <sequence> <ack> <n> [<key> <version> ...]`. It is discarded when one of the watched keys has
+another version by then (rule S7). A batch is decoded once per node, and
 by nobody in between: the leader appends a follower's batch as it came.
 """
 

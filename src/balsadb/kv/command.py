@@ -74,6 +74,10 @@ class Command(msgspec.Struct, frozen=True):
     """Sorted by name."""
     syntax: bytes = b""
     """Its arguments as the documentation shows them."""
+    last_key_access: tuple[bytes, ...] = ()
+    """How it uses its last key, where that is not as it uses the others."""
+    unlogged: bool = False
+    """True for a READ whose answer depends on its node or on chance: never in the log (rule S4)."""
 
     def check_arity(self, argc: int) -> bool:
         """Tell whether `argc` words, the name among them, suit this command."""

@@ -8,13 +8,13 @@ A cut is built in slices, so that nobody waits for the sorting of thousands of k
 
     count     how many of the keys that were set blindly had been there before
     sort      runs of a slice each, and then one sort that only has to merge them
-    encode    keys and records into the batch
+    encode    keys and records into the batch, and the hints at when keys are due in the same way
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, Protocol
 
 import msgspec
@@ -23,9 +23,9 @@ from balsadb.errors import LocalFault
 from balsadb.kv.sessions import Session
 from balsadb.kv.store import Record
 
-STATE_VERSION: Final = 2
+STATE_VERSION: Final = 3
 """Version of everything in a cut. Another one stops the node with a sentence."""
-RECORDS_VERSION: Final = 1
+RECORDS_VERSION: Final = 2
 """Version of the records alone, which is all that a backup takes of a state."""
 SLICE_KEYS: Final = 512
 """Keys that one slice of the work handles: well below a millisecond."""
@@ -34,6 +34,9 @@ SLICE_SESSION_BYTES: Final = 16 * 1024
 """The same for sessions, in bytes, because each of them may have a window full of replies."""
 
 _REVISION: Final = struct.Struct("<QI")
+_EXPIRES: Final = 1 << 31
+"""Set in a record's position when a deadline follows; no entry has that many commands."""
+_DEADLINE: Final = struct.Struct("<Q")
 
 
 class Bookkeeping(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -83,8 +86,10 @@ def encode_bookkeeping(bookkeeping: Bookkeeping) -> bytes:
 
 
 def encode_record(record: Record) -> bytes:
-    """Return a record as it stands in a cut: revision, then value."""
-    return _REVISION.pack(record[1], record[2]) + record[0]
+    """Return a record as it stands in a cut: revision, deadline if there is one, value."""
+    if len(record) == 3:
+        return _REVISION.pack(record[1], record[2]) + record[0]
+    return _REVISION.pack(record[1], record[2] | _EXPIRES) + _DEADLINE.pack(record[3]) + record[0]
 
 
 def decode_record(data: bytes) -> Record:
@@ -92,7 +97,12 @@ def decode_record(data: bytes) -> Record:
     if len(data) < _REVISION.size:
         raise LocalFault(f"a record of {len(data)} bytes has no revision")
     index, position = _REVISION.unpack_from(data)
-    return data[_REVISION.size :], index, position
+    if not position & _EXPIRES:
+        return data[_REVISION.size :], index, position
+    value = _REVISION.size + _DEADLINE.size
+    if len(data) < value:
+        raise LocalFault(f"a record of {len(data)} bytes has no deadline")
+    return data[value:], index, position ^ _EXPIRES, _DEADLINE.unpack_from(data, _REVISION.size)[0]
 
 
 class Batch(Protocol):
@@ -103,6 +113,12 @@ class Batch(Protocol):
 
     def remove(self, key: bytes) -> None:
         """Take a key away, present or not."""
+
+    def hint(self, hint: bytes, present: bool) -> None:
+        """Set a hint at when a key is due, or take it away, present or not."""
+
+    def clear(self) -> None:
+        """Take all keys and hints away that are there, without a look at them. Comes first."""
 
     def put_session(self, id: bytes, data: bytes) -> None:
         """Set a session."""
@@ -129,6 +145,19 @@ class Base(Protocol):
     def sorted_items(self) -> Iterator[tuple[bytes, Record]]:
         """Yield all records in the order of their keys' bytes."""
 
+    def slice(self, start: bytes, count: int) -> tuple[list[tuple[bytes, int]], bytes | None]:
+        """Return keys from `start` on, in their order, each with its deadline or 0, and where to go on.
+
+        At most `count` keys, and fewer when their values are large; None when there are no more.
+        May be called from a worker thread.
+        """
+
+    def last_key(self) -> bytes | None:
+        """Return the greatest key, or None."""
+
+    def hints(self, start: bytes, count: int) -> list[bytes]:
+        """Return up to `count` hints from `start` on, in their order. May be called from a worker thread."""
+
     def sessions(self) -> Iterator[tuple[bytes, bytes]]:
         """Yield all sessions, encoded, by their ids."""
 
@@ -136,10 +165,16 @@ class Base(Protocol):
 class Cut:
     """Everything that changed since the cut before, frozen."""
 
-    __slots__ = ("blind", "bookkeeping", "changes", "release", "sessions", "size")
+    __slots__ = ("blind", "bookkeeping", "changes", "cleared", "hints", "release", "sessions", "size")
 
     def __init__(
-        self, bookkeeping: Bookkeeping, changes: dict[bytes, Record | None], blind: set[bytes], size: int
+        self,
+        bookkeeping: Bookkeeping,
+        changes: dict[bytes, Record | None],
+        blind: set[bytes],
+        size: int,
+        hints: dict[bytes, bool] | None = None,
+        cleared: bool = False,
     ) -> None:
         self.bookkeeping = bookkeeping
         """As of the cut's index. Its number of keys is certain once `blind` is empty."""
@@ -149,6 +184,10 @@ class Cut:
         """Keys that were set and counted as new without a look whether they were there."""
         self.size = size
         """Bytes of keys and values that were written; an overwritten value counts, too."""
+        self.hints = hints or {}
+        """Hints that were set (True) and dropped (False)."""
+        self.cleared = cleared
+        """True when all keys and hints were taken away before the changes (rule S5)."""
         self.sessions: dict[bytes, Session | None] = {}
         """The sessions that changed; None for one that ended. Never changed any more either."""
         self.release = False
@@ -161,19 +200,11 @@ class Cut:
 
     def build(self, batch: Batch) -> Iterator[None]:
         """Fill a batch, slice by slice; all keys must be counted before (`DeltaStore.count`)."""
+        if self.cleared:
+            batch.clear()
         changes = self.changes
         keys: list[bytes] = []
-        slice_: list[bytes] = []
-        for key in changes:
-            slice_.append(key)
-            if len(slice_) == SLICE_KEYS:
-                slice_.sort()
-                keys += slice_
-                slice_ = []
-                yield
-        slice_.sort()
-        keys += slice_
-        keys.sort()  # merges the sorted runs
+        yield from _sort(changes, keys)
         for start in range(0, len(keys), SLICE_KEYS):
             yield
             for key in keys[start : start + SLICE_KEYS]:
@@ -182,6 +213,12 @@ class Cut:
                     batch.remove(key)
                 else:
                     batch.put(key, encode_record(record))
+        hints: list[bytes] = []
+        yield from _sort(self.hints, hints)
+        for start in range(0, len(hints), SLICE_KEYS):
+            yield
+            for hint in hints[start : start + SLICE_KEYS]:
+                batch.hint(hint, self.hints[hint])
         batch.bookkeeping(encode_bookkeeping(self.bookkeeping))
         size = SLICE_SESSION_BYTES
         for id in sorted(self.sessions):
@@ -196,3 +233,18 @@ class Cut:
                 data = session.encode()
                 batch.put_session(id, data)
                 size += len(data)
+
+
+def _sort(names: Iterable[bytes], result: list[bytes]) -> Iterator[None]:
+    """Append names to a result in their order, slice by slice."""
+    run: list[bytes] = []
+    for name in names:
+        run.append(name)
+        if len(run) == SLICE_KEYS:
+            run.sort()
+            result += run
+            run = []
+            yield
+    run.sort()
+    result += run
+    result.sort()  # merges the sorted runs

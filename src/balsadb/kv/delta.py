@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from heapq import nsmallest
 from itertools import islice
 from typing import Final
 
@@ -20,7 +21,8 @@ import msgspec
 
 from balsadb.errors import InvariantError
 from balsadb.kv.cut import SLICE_KEYS, Base, Bookkeeping, Cut
-from balsadb.kv.store import Record
+from balsadb.kv.deadlines import Deadlines
+from balsadb.kv.store import Record, deadline_of
 
 READ_GENERATION_BYTES: Final = 1 << 16
 """Records that were read from the base are forgotten in groups of about this size, below `SLICE_KEYS`."""
@@ -48,10 +50,16 @@ class DeltaStore:
         self._resident = _Resident()
         # The dict's own method, because a Python method around it would cost as much as all the rest.
         self.get: Callable[[bytes], Record | None] = self._resident.__getitem__
-        self.restore(base, keys)
+        self.deadlines = Deadlines(base)
+        """Hints at when keys are due."""
+        self._begin(base, keys)
 
     def restore(self, base: Base, keys: int) -> None:
         """Begin anew on another base; what was not written to the old one is gone (rule C4)."""
+        self.deadlines.restore(base)
+        self._begin(base, keys)
+
+    def _begin(self, base: Base, keys: int) -> None:
         self.base = base
         self._count = keys
         self.complete = keys == 0
@@ -73,6 +81,13 @@ class DeltaStore:
         """What is left of the group that is being forgotten."""
         self._read: dict[bytes, Record | None] = {}
         self._read_bytes = 0
+        self.cleared = False
+        """True when all keys were taken away since the newest cut."""
+        self._clears = 0
+        """How often that has happened since the newest written cut. Meanwhile no look at the base is of use:
+        memory is complete, and stays so."""
+        self._graves: list[dict[bytes, Record | None]] = []
+        """Groups of records that nobody finds any more; what they take is given back in slices."""
 
     # ---------------------------------------------------------------- records
 
@@ -94,6 +109,26 @@ class DeltaStore:
         self._resident[key] = self._changes[key] = None
         self._count -= 1
         self.changed_bytes += len(key)
+
+    def hint(self, hint: bytes, present: bool) -> None:
+        """Set or drop a hint at when a key is due."""
+        if present:
+            self.deadlines.set(hint)
+        else:
+            self.deadlines.drop(hint)
+        self.changed_bytes += len(hint)
+
+    def clear(self) -> None:
+        """Take all keys away: a mark, and a range deletion in the next cut (rule S5)."""
+        self.deadlines.clear()
+        self._graves += [self._changes, self._leaving, self._read, *(group for group, _ in self._cached)]
+        self._resident.clear()
+        self._changes, self._blind, self._leaving, self._read = {}, set(), {}, {}
+        self._cached.clear()
+        self._cached_bytes = self._read_bytes = self._count = 0
+        self.forgotten += 1  # what is being read was there before
+        self._clears += not self.cleared
+        self.cleared = self.complete = True
 
     @property
     def changed_keys(self) -> int:
@@ -122,10 +157,44 @@ class DeltaStore:
     def sorted_items(self) -> Iterator[tuple[bytes, Record]]:
         """Yield all records in the order of their keys' bytes. Nothing may change meanwhile."""
         changed: dict[bytes, Record | None] = {}
+        for layer in self._layers():
+            changed.update(layer)
+        base = iter(()) if self._clears else self.base.sorted_items()
+        return _merged(base, iter(sorted(changed.items())))
+
+    def _layers(self) -> list[dict[bytes, Record | None]]:
+        """Return what is not in the base, oldest first; without what was cleared away."""
+        layers: list[dict[bytes, Record | None]] = []
         for cut in self.cuts:
-            changed.update(cut.changes)
-        changed.update(self._changes)
-        return _merged(self.base.sorted_items(), iter(sorted(changed.items())))
+            if cut.cleared:
+                layers.clear()
+            layers.append(cut.changes)
+        return [self._changes] if self.cleared else [*layers, self._changes]
+
+    def slice(self, start: bytes, count: int) -> tuple[list[tuple[bytes, int]], bytes | None]:
+        """Return up to `count` keys from `start` on, each with its deadline or 0, and where to go on.
+
+        None for the latter when there are no more. Fewer than `count` keys don't mean that there are no more.
+        """
+        found, upper = ([], None) if self._clears else self.base.slice(start, count)
+        keys = dict(found)
+        for layer in self._layers():
+            for key, record in layer.items():
+                if key >= start and (upper is None or key < upper):
+                    if record is None:
+                        keys.pop(key, None)
+                    else:
+                        keys[key] = deadline_of(record)
+        some = nsmallest(count + 1, keys) if len(keys) > 4 * count else sorted(keys)
+        if len(some) > count:
+            return [(key, keys[key]) for key in some[:count]], some[count]
+        return [(key, keys[key]) for key in some], upper
+
+    def last_key(self) -> bytes | None:
+        """Return the greatest key, or None; one that was removed since the newest cut may stand in."""
+        greatest = [key for layer in self._layers() if (key := max(layer, default=None)) is not None]
+        base = None if self._clears else self.base.last_key()
+        return max(greatest if base is None else [*greatest, base], default=None)
 
     # ------------------------------------------------------------ from the base
 
@@ -145,6 +214,8 @@ class DeltaStore:
                 self._remember(key, record)
 
     def _fetch(self, key: bytes) -> Record | None:
+        if self._clears:
+            return None  # nothing is forgotten for now, so a key that is asked for must not stay
         record = None if self.complete else self.base.get(key)
         self._remember(key, record)
         return record
@@ -167,8 +238,10 @@ class DeltaStore:
             self._changes,
             self._blind,
             self.changed_bytes,
+            self.deadlines.freeze(),
+            self.cleared,
         )
-        self._changes, self._blind, self.changed_bytes = {}, set(), 0
+        self._changes, self._blind, self.changed_bytes, self.cleared = {}, set(), 0, False
         self.cuts.append(cut)
         return cut
 
@@ -191,20 +264,28 @@ class DeltaStore:
         if keys[0] not in cut.blind:
             return  # somebody could not wait for the exact number and has counted all of them meanwhile
         cut.blind.difference_update(keys)
-        self._count -= present
         later = False
         for other in self.cuts:
+            if later and other.cleared:
+                return  # from here on nothing counts that was there before
             later = later or other is cut
             if later:
                 left = other.bookkeeping.keys - present
                 other.bookkeeping = msgspec.structs.replace(other.bookkeeping, keys=left)
+        if not self.cleared:
+            self._count -= present
 
     def written(self, cut: Cut) -> None:
         """Note that the base has the oldest cut."""
         if not self.cuts or self.cuts[0] is not cut:
             raise InvariantError(f"the cut at {cut.index} is written and is not the oldest")
         self.cuts.popleft()
-        self._keep(cut.changes, cut.size + len(cut.changes) * RECORD_MEMORY_BYTES)
+        self.deadlines.written()
+        self._clears -= cut.cleared
+        if self._clears:
+            self._graves.append(cut.changes)  # everything in it was cleared away since
+        else:
+            self._keep(cut.changes, cut.size + len(cut.changes) * RECORD_MEMORY_BYTES)
 
     def _keep(self, group: dict[bytes, Record | None], size: int) -> None:
         """Keep a group that is also in the base in memory."""
@@ -217,9 +298,19 @@ class DeltaStore:
 
         A slice at a time: to forget all of a large cut takes several milliseconds.
         """
+        left = SLICE_KEYS
+        while self._graves and left:
+            grave = self._graves[-1]
+            count = min(left, len(grave))
+            left -= count
+            for _ in range(count):
+                grave.popitem()
+            if not grave:
+                self._graves.pop()
+        if self._clears:
+            return bool(self._graves)
         resident = self._resident
         needed = [self._changes, *(cut.changes for cut in self.cuts)]
-        left = SLICE_KEYS
         while left:
             if not self._leaving:
                 if self._cached_bytes <= self._cache_bytes_max:
@@ -240,7 +331,7 @@ class DeltaStore:
                             break
                     else:
                         del resident[key]
-        return bool(self._leaving) or self._cached_bytes > self._cache_bytes_max
+        return bool(self._graves or self._leaving) or self._cached_bytes > self._cache_bytes_max
 
 
 _MISSING: Final = object()

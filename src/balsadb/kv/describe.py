@@ -44,12 +44,21 @@ def describe_subcommand(container: Command, subcommand: Subcommand) -> Reply:
 def _key_specifications(command: Command) -> list[Reply]:
     if not command.first_key:
         return []
+    if command.last_key_access:
+        return [
+            _key_specification(command, command.first_key, 0, command.key_access),
+            _key_specification(command, command.last_key, 0, command.last_key_access),
+        ]
     # From here the last key is counted from the first one, unless it is counted from the end.
     last = command.last_key - command.first_key if command.last_key > 0 else command.last_key
+    return [_key_specification(command, command.first_key, last, command.key_access)]
+
+
+def _key_specification(command: Command, first: int, last: int, access: tuple[bytes, ...]) -> Reply:
     parts: list[tuple[Reply, Reply]] = [(b"notes", command.key_notes)] if command.key_notes else []
-    parts.append((b"flags", [Status(word) for word in command.key_access]))
-    begin = Mapping([(b"index", command.first_key)])
+    parts.append((b"flags", [Status(word) for word in access]))
+    begin = Mapping([(b"index", first)])
     parts.append((b"begin_search", Mapping([(b"type", b"index"), (b"spec", begin)])))
     ranged = Mapping([(b"lastkey", last), (b"keystep", command.step), (b"limit", 0)])
     parts.append((b"find_keys", Mapping([(b"type", b"range"), (b"spec", ranged)])))
-    return [Mapping(parts)]
+    return Mapping(parts)

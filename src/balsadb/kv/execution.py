@@ -26,7 +26,7 @@ from balsadb.kv.refusals import (
     unknown_command,
     wrong_arity,
 )
-from balsadb.kv.reply import Refusal, Reply
+from balsadb.kv.reply import NullArray, Refusal, Reply
 from balsadb.kv.store import OverlayStore
 from balsadb.kv.table import COMMANDS, lookup
 
@@ -35,16 +35,19 @@ _Runner: TypeAlias = tuple[Handler, int, int]
 
 _ANY_COUNT: Final = 2**62
 _HEADERS: Final = {EXEC: 2, ONCE_EXEC: 5}
-"""How many words the header of a transaction has."""
+"""How many words the header of a transaction has, without the keys that are watched."""
 _EXHAUSTED: Final = CHANGE_BYTES_MAX + 1
 """Value of `Keyspace.spent` from the first command on that found the entry's budget used up."""
 
 
-def _runners(*kinds: Kind) -> dict[bytes, _Runner]:
-    """Return the ways to run commands, by their names in upper and in lower case."""
+def _runners(*kinds: Kind, unlogged: bool) -> dict[bytes, _Runner]:
+    """Return the ways to run commands, by their names in upper and in lower case.
+
+    With `unlogged` those that must not be in the log are among them.
+    """
     found: dict[bytes, _Runner] = {}
     for command in COMMANDS.values():
-        if command.kind in kinds and command.handler is not None:
+        if command.kind in kinds and command.handler is not None and (unlogged or not command.unlogged):
             most = command.arity if command.arity > 0 else _ANY_COUNT
             runner = (command.handler, abs(command.arity), most)
             found[command.name] = found[command.name.lower()] = runner
@@ -56,9 +59,9 @@ def _flags(name: bytes) -> tuple[bytes, ...]:
     return () if command is None else command.flags
 
 
-LOGGED: Final = _runners(Kind.READ, Kind.WRITE)
+LOGGED: Final = _runners(Kind.READ, Kind.WRITE, unlogged=False)
 """What may run from the log."""
-READS: Final = _runners(Kind.READ)
+READS: Final = _runners(Kind.READ, unlogged=True)
 """What may run between entries."""
 _INSIDE: Final = {name: runner for name, runner in LOGGED.items() if b"no_multi" not in _flags(name)}
 """What may run in a transaction and in a ONCE."""
@@ -115,7 +118,7 @@ def _run_oddly_written(space: Keyspace, argv: list[bytes], position: int) -> Rep
     command = _fitting(argv)
     if isinstance(command, Refusal):
         return command
-    if command.handler is None:
+    if command.handler is None or command.unlogged:
         return NOT_LOGGED
     space.position = position
     reply = command.handler(space, argv)
@@ -136,8 +139,13 @@ def _fitting(argv: list[bytes]) -> Command | Refusal:
 
 
 def _count(header: list[bytes], available: int) -> int | None:
-    """Return how many commands a transaction's header announces, or None for nonsense."""
-    count = integer(header[-1]) if len(header) == _HEADERS[header[0]] else None
+    """Return how many commands a transaction's header announces, or None for nonsense.
+
+    Behind the count stand the keys that the client watches, each with its version when it did (rule S7).
+    """
+    words = _HEADERS[header[0]]
+    fits = len(header) >= words and (len(header) - words) % 2 == 0
+    count = integer(header[words - 1]) if fits else None
     return count if count is not None and 0 <= count <= available else None
 
 
@@ -153,9 +161,11 @@ def _run_transaction(
         return BAD_TRANSACTION  # together with everything behind it: nobody knows what belongs to it
     if space.spent > CHANGE_BYTES_MAX:
         return OVER_BUDGET
+    watched = commands[position][_HEADERS[commands[position][0]] :]
+    if any(space.version(key) != version for key, version in zip(watched[::2], watched[1::2], strict=True)):
+        return NullArray()
     changes = OverlayStore(space.records)
-    inner = Keyspace(changes, space.digests, space.sessions)
-    inner.index = space.index
+    inner = space.within(changes)
     replies: list[Reply] = []
     size = 0
     for inner.position in range(position + 1, position + 1 + count):
@@ -200,7 +210,7 @@ def run_inside(space: Keyspace, argv: list[bytes], refusal: Refusal) -> Reply:
     if isinstance(command, Refusal):
         return command
     # What one node alone knows must not get into the log (rule S4), and nothing nests.
-    if command.handler is None or b"no_multi" in command.flags:
+    if command.handler is None or b"no_multi" in command.flags or command.unlogged:
         return refusal
     return command.handler(space, argv)
 
@@ -234,7 +244,7 @@ def run_read_transaction(space: Keyspace, commands: Sequence[list[bytes]]) -> Re
     size = 0
     for argv in commands:
         command = lookup(argv[0]) if argv else None
-        refused = command is not None and b"no_multi" in command.flags
+        refused = command is not None and (command.unlogged or b"no_multi" in command.flags)
         reply = NOT_IN_TRANSACTION if refused else run_read(space, argv)
         size += _size(reply)
         if size > REPLY_BYTES_MAX:

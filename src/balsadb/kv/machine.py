@@ -15,15 +15,19 @@ import msgspec
 from balsadb.errors import InvariantError
 from balsadb.kv import expiry
 from balsadb.kv.batch import Batch, decode_batch
+from balsadb.kv.commands.scans import place
 from balsadb.kv.cut import STATE_VERSION, Base, Bookkeeping, Cut
+from balsadb.kv.deadlines import split_hint
 from balsadb.kv.delta import DeltaStore
 from balsadb.kv.digests import Digests, hash_state
 from balsadb.kv.execution import READS, run_batch, run_inside, run_read, run_read_transaction
 from balsadb.kv.keyspace import Keyspace
+from balsadb.kv.limits import EXPIRED_PER_ENTRY_MAX
 from balsadb.kv.memory import MemoryBase
 from balsadb.kv.places import cold_keys
 from balsadb.kv.reply import Reply
 from balsadb.kv.sessions import Sessions
+from balsadb.kv.store import deadline_of
 
 CACHE_BYTES_MAX: Final = 64 * 1024 * 1024
 """Memory for records that are also on disk. A node's own matter: no reply depends on it."""
@@ -60,6 +64,35 @@ def load_sessions(base: Base, bookkeeping: Bookkeeping) -> Sessions:
     return Sessions.load(base.sessions(), bookkeeping.log_time_ms, bookkeeping.term_time_ms)
 
 
+class _ExpiringKeys:
+    """The keys as a part of the state that has deadlines."""
+
+    def __init__(self, store: DeltaStore) -> None:
+        self._store = store
+
+    def next_deadline_ms(self) -> int | None:
+        """Return the smallest deadline, or an earlier moment; None when no key has one."""
+        return self._store.deadlines.next_ms
+
+    def expire(self, index: int, now_ms: int, limit: int) -> int:
+        """Look at up to `limit` hints that are due, and remove the keys that are; return how many hints.
+
+        Hints and not keys are counted: a thousand looks are the work that an entry may do.
+        """
+        store = self._store
+        next_ms = store.deadlines.next_ms
+        if next_ms is None or next_ms > now_ms:
+            return 0
+        due = store.deadlines.due(now_ms, limit)
+        for hint in due:
+            deadline, key = split_hint(hint)
+            record = store.get(key)
+            if record is not None and deadline_of(record) == deadline:
+                store.remove(key)
+            store.hint(hint, False)
+        return len(due)
+
+
 class StateMachine:
     """All replicated state, and the only ways to change it."""
 
@@ -91,7 +124,7 @@ class StateMachine:
         self.store = DeltaStore(MemoryBase() if base is None else base, 0, cache_bytes_max)
         """The keys."""
         self.sessions = Sessions()
-        self._expiring: tuple[expiry.Expiring, ...] = (self.sessions,)
+        self._expiring: tuple[expiry.Expiring, ...] = (self.sessions, _ExpiringKeys(self.store))
         """The parts of the state that have deadlines, in the order in which they remove what is due."""
         self._digests = Digests()
         self._space = Keyspace(self.store, self._digests, self.sessions)
@@ -113,6 +146,7 @@ class StateMachine:
         self.origins = {node: Origin(boot, last) for node, boot, last in bookkeeping.origins}
         self._digests.kept = dict(bookkeeping.digests)
         self.sessions.adopt(load_sessions(base, bookkeeping) if sessions is None else sessions)
+        self._pass_time()
 
     def freeze(self) -> Cut:
         """Take what changed since the newest cut, and all the rest of the state, into a cut (rule C2)."""
@@ -195,6 +229,28 @@ class StateMachine:
         """When the next thing is due by log time, or a moment before that; None for never (rule S6)."""
         return expiry.next_deadline_ms(self._expiring)
 
+    def cold_deadlines(self, time_ms: int) -> bytes | None:
+        """Return from where on hints must be read from the disk before an entry of a time may run.
+
+        None: all are in memory that it needs (rule R5).
+        """
+        return self.store.deadlines.unknown(time_ms, EXPIRED_PER_ENTRY_MAX)
+
+    def places(self, commands: Sequence[list[bytes]]) -> list[tuple[bytes, int]]:
+        """Return from where on how many keys reads look at one after the other, if not all are in memory."""
+        if self.store.complete:
+            return []
+        return [found for argv in commands if (found := place(argv, self._space)) is not None]
+
+    def cold_due_keys(self, time_ms: int, entries: int) -> list[bytes]:
+        """Return those keys that so many entries up to a time look at as due, and that are not in memory."""
+        store = self.store
+        next_ms = store.deadlines.next_ms
+        if next_ms is None or next_ms > time_ms:
+            return []
+        due = store.deadlines.known_due(time_ms, entries * EXPIRED_PER_ENTRY_MAX)
+        return [key for hint in due if not store.is_resident(key := split_hint(hint)[1])]
+
     def apply_empty(self, index: int, term: int, time_ms: int) -> None:
         """Apply a NOOP or CLOCK entry."""
         self._advance(index, term, time_ms)
@@ -228,6 +284,11 @@ class StateMachine:
         self.applied_term = term
         # The one place where time removes anything: before the entry's own commands, whatever its kind.
         expiry.expire(self._expiring, index, self.log_time_ms)
+        self._pass_time()
+
+    def _pass_time(self) -> None:
+        next_ms = self.store.deadlines.next_ms
+        self._space.pass_time(self.log_time_ms, next_ms is not None and next_ms <= self.log_time_ms)
 
     def _admit(self, batch: Batch) -> bool:
         """Note a batch and tell whether to run it: in its origin's order, each once (rule P2)."""
@@ -242,6 +303,13 @@ class StateMachine:
         return True
 
     # ------------------------------------------------------------------- reads
+
+    def tell_time(self, clock_ms: int) -> None:
+        """Let the reads that follow subtract the leader's clock from deadlines (rule S6).
+
+        It decides nothing but what TTL answers: a key is there or not by log time alone.
+        """
+        self._space.now_ms = max(clock_ms, self.log_time_ms)
 
     def read(self, argv: list[bytes]) -> Reply:
         """Answer a READ command from the state as it is."""
@@ -268,4 +336,5 @@ class StateMachine:
             self.sessions.term_ms,
             len(self.sessions),
         )
-        return hash_state(header, chain(self.store.sorted_items(), self.sessions.sorted_items()))
+        items = chain(self.store.sorted_items(), self.sessions.sorted_items())
+        return hash_state(header, chain(items, ((hint, None) for hint in self.store.deadlines)))

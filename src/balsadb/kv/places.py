@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
+from balsadb.kv.batch import EXEC
 from balsadb.kv.command import Command, Kind
 from balsadb.kv.delta import DeltaStore
 from balsadb.kv.table import COMMANDS, lookup
@@ -29,6 +30,8 @@ def _keys(argv: Sequence[bytes]) -> Iterable[bytes]:
     """Return the keys whose records the command needs."""
     if not argv:
         return ()
+    if argv[0] == EXEC:
+        return argv[2::2]  # the keys that are watched
     command = _LOOKING.get(argv[0])
     if command is None:
         found = lookup(argv[0])

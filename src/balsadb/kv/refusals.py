@@ -36,6 +36,8 @@ NOT_A_READ: Final = Refusal(b"ERR command changes data or belongs to one node an
 NOT_LOGGED: Final = Refusal(b"ERR command belongs to one node and can't go through the log")
 BAD_TRANSACTION: Final = Refusal(b"ERR malformed transaction")
 
+NOT_A_FLOAT: Final = Refusal(b"ERR value is not a valid float")
+NO_SUCH_KEY: Final = Refusal(b"ERR no such key")
 SESSION_EXPIRED: Final = Refusal(
     b"SESSIONEXPIRED there is no such session, or no more; this request did nothing"
 )
@@ -83,6 +85,11 @@ def unknown_command(argv: list[bytes]) -> Refusal:
 def wrong_arity(name: bytes) -> Refusal:
     """Refuse a wrong number of arguments; a subcommand is named as `client|id`."""
     return Refusal(b"ERR wrong number of arguments for '%b' command" % name.lower())
+
+
+def invalid_expire_time(command: bytes) -> Refusal:
+    """Refuse a time at which nothing can expire; the command is named in lower case."""
+    return Refusal(b"ERR invalid expire time in '%b' command" % command)
 
 
 def unknown_subcommand(family: bytes, name: bytes) -> Refusal:

@@ -12,8 +12,11 @@ from balsadb.kv.commands import (
     cluster,
     connection,
     counters,
+    expiry,
     keys,
     raft,
+    ranges,
+    scans,
     server,
     sessions,
     strings,
@@ -35,7 +38,20 @@ __all__ = [
 
 COMMANDS: Final[dict[bytes, Command]] = {
     command.name: command
-    for family in (strings, counters, keys, connection, server, cluster, raft, transactions, sessions)
+    for family in (
+        strings,
+        ranges,
+        counters,
+        expiry,
+        keys,
+        scans,
+        connection,
+        server,
+        cluster,
+        raft,
+        transactions,
+        sessions,
+    )
     for command in family.COMMANDS
 }
 """Every command by its name in upper case."""

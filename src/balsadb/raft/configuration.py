@@ -90,6 +90,16 @@ class ConfigurationLog:
         self._steps.append((index, configuration))
         self.current, self.index = configuration, index
 
+    def rebase(self, index: Index, configuration: Configuration) -> None:
+        """Take the configuration inside an installed state of `index`, behind which the log is kept.
+
+        Nothing of before counts any more: a node that had lost its state may not have known of it at all.
+        """
+        later = [step for step in self._steps if step[0] > index]
+        self._steps = [(index, configuration), *later]
+        self.index, self.current = self._steps[-1]
+        self.gone = configuration.removed
+
     def truncate(self, first: Index) -> bool:
         """Forget configurations at `first` and above; tell whether the one in force changed."""
         if self.index < first:

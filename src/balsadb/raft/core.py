@@ -176,6 +176,8 @@ class Core:
             if index > log.commit_index:
                 self.commit_to(index)
             log.applied_index = index
+            self.configurations.rebase(index, configuration)
+            self.adopt_configuration()
             if log.base_index < index <= log.durable_index:
                 self.compact(index)
         else:

@@ -118,16 +118,17 @@ def _address(word: bytes) -> str:
 class _Pending:
     """A wish that has no outcome yet."""
 
-    def __init__(self, request: Request, wish: Wish, number: int, leader: NodeId) -> None:
+    def __init__(self, request: Request, wish: Wish, leader: NodeId) -> None:
         self.request = request
         self.wish = wish
-        self.number = number
         self.leader = leader
         """Who led when it came: a handover has succeeded when another node leads."""
         self.next_ms = 0
         """When it is put to the leader (again)."""
-        self.open = False
-        """True while it may have been begun without our knowledge."""
+        self.open: set[int] = set()
+        """Numbers of the times it was put to a leader that may have begun it, for all we know. The answer to
+        one says nothing about the others (rule P1): it may be the change itself that is in the way of its
+        repetition."""
         self.begun = False
         """True once a committed configuration shows it."""
         self.reason = ""
@@ -140,7 +141,7 @@ class Changes:
     def __init__(self, node: Node, resend_ms: int) -> None:
         self._node = node
         self._resend_ms = resend_ms
-        self._pending: dict[int, _Pending] = {}
+        self._pending: list[_Pending] = []
         self._number = 0
 
     @property
@@ -153,18 +154,17 @@ class Changes:
         wish = parse(request.commands[0])
         if isinstance(wish, Refusal):
             return wish
-        self._number += 1
-        self._pending[self._number] = _Pending(request, wish, self._number, self._node.leader)
+        self._pending.append(_Pending(request, wish, self._node.leader))
         return None
 
     def go_on(self, now_ms: int, configuration: Configuration) -> Iterator[tuple[Request, Reply]]:
         """Put to the leader what has to be put, and return what has an outcome."""
-        for pending in list(self._pending.values()):
+        for pending in self._pending.copy():
             reply = self._look(pending, now_ms, configuration)
             if reply is None and pending.request.deadline_ms <= now_ms:
                 reply = _last_word(pending, self._node.leader)
             if reply is not None:
-                del self._pending[pending.number]
+                self._pending.remove(pending)
                 yield pending.request, reply
 
     def _look(self, pending: _Pending, now_ms: int, configuration: Configuration) -> Reply | None:
@@ -182,36 +182,39 @@ class Changes:
             return GIVEN_UP
         settled = pending.reason and pending.request.deadline_ms - now_ms < LAST_WORD_MS
         if now_ms >= pending.next_ms and configuration.cluster_id and not settled:
+            self._number += 1
             asked = node.request_change(
-                pending.number,
+                self._number,
                 fingerprint(configuration),
                 wish.add,
                 wish.remove,
                 transfer=wish.transfer,
                 successor=wish.successor,
             )
-            pending.open = pending.open or asked
+            if asked:
+                pending.open.add(self._number)
             pending.next_ms = now_ms + (self._resend_ms if asked else PAUSE_MS)
         return None
 
     def answered(self, response: ChangeResponse, now_ms: int) -> tuple[Request, Reply] | None:
         """Take the leader's answer; returns an outcome when it is one."""
-        pending = self._pending.get(response.number)
+        number = response.number
+        pending = next((one for one in self._pending if number in one.open), None)
         if pending is None or response.verdict == Verdict.BEGUN:
             return None
-        if response.verdict == Verdict.REFUSED:
-            del self._pending[response.number]
+        pending.open.discard(number)
+        if response.verdict == Verdict.REFUSED and not pending.open:
+            self._pending.remove(pending)
             return pending.request, Refusal(b"ERR " + response.reason.encode())
-        pending.open, pending.reason = False, response.reason
+        pending.reason = response.reason
         pending.next_ms = now_ms + PAUSE_MS
         return None
 
     def everything(self, removed: NodeId = NOBODY) -> list[tuple[Request, Reply]]:
         """Return all open requests with what is certain about them, for this node stops or was `removed`."""
-        pending, self._pending = self._pending, {}
+        pending, self._pending = self._pending, []
         return [
-            (one.request, OK if removed in one.wish.remove else _last_word(one, NOBODY))
-            for one in pending.values()
+            (one.request, OK if removed in one.wish.remove else _last_word(one, NOBODY)) for one in pending
         ]
 
 

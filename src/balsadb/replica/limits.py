@@ -38,6 +38,8 @@ class ReplicaOptions(msgspec.Struct, frozen=True):
     """A cut is made durable, so that the log before it may go, after so many bytes of log."""
     warm_keys_max: int = 4_096
     """Keys that are read from the disk at a time before what needs them runs (rule R5)."""
+    warm_slices_max: int = 64
+    """Slices of keys that are brought closer at a time before the scans that need them run."""
     read_questions_max: int = 64
     """Read-index questions in flight. Past it reads collect for the next question."""
     slow_write_ms: int = 250

@@ -75,7 +75,10 @@ class Reads:
             if state.context not in self._asked:
                 continue
             for context in [c for c in self._asked if c <= state.context]:
-                self._confirmed.append((state.index, state.term, self._asked.pop(context).requests))
+                requests = self._asked.pop(context).requests
+                for request in requests:
+                    request.clock_ms = state.clock_ms
+                self._confirmed.append((state.index, state.term, requests))
 
     def drop(self, contexts: Iterable[int]) -> None:
         """Let the requests of lost questions, and of all asked after them, join the next one (rule P6)."""

@@ -9,6 +9,7 @@ import msgspec
 
 from balsadb.errors import DataError, InvariantError, LocalFault
 from balsadb.kv.cut import Base, Bookkeeping, Cut
+from balsadb.kv.deadlines import REFILL_HINTS
 from balsadb.kv.machine import StateMachine
 from balsadb.kv.places import cold_keys
 from balsadb.kv.reply import Refusal, Reply
@@ -67,6 +68,22 @@ class Warm(msgspec.Struct, frozen=True):
     """Where to read them."""
     forgotten: int
     """See `DeltaStore.warm`."""
+    hints: bytes | None = None
+    """From where on hints are needed; None for none."""
+    slices: tuple[tuple[bytes, int], ...] = ()
+    """From where on how many keys are looked at one after the other."""
+
+    def read(self) -> list[Record | None]:
+        """Return the records of the keys; what else is needed is only brought closer. In a worker thread.
+
+        Hints and slices are read again where they are used, since there what was not written yet has to be
+        merged in. The second time they are in RocksDB's memory.
+        """
+        if self.hints is not None:
+            self.base.hints(self.hints, REFILL_HINTS)
+        for start, count in self.slices:
+            self.base.slice(start, count)
+        return self.base.get_many(self.keys)
 
 
 class Effects(msgspec.Struct, gc=False):
@@ -157,6 +174,8 @@ class Replica:
         """Whether that is for reads; otherwise it is for entries."""
         self._warm_index = 0
         """Entries up to here have had their keys read; what was forgotten again is read when it is needed."""
+        self._hints_read = False
+        """True when the hints that the next entry needs have been brought closer."""
         self._warm_reads = 0
         """The same for so many of the reads in `_due`."""
         self._disk = DiskPace(options)
@@ -253,6 +272,7 @@ class Replica:
 
     def _run(self, request: Request) -> None:
         machine = self.machine
+        machine.tell_time(request.clock_ms)
         if request.transaction:
             self._finish(request, [machine.read_transaction(request.commands)])
         else:
@@ -550,14 +570,26 @@ class Replica:
             return True
         if self._warming is not None:
             return False
+        first = self._handed[0]
+        while (start := self.machine.cold_deadlines(first.time_ms)) is not None:
+            self._hints_read = not self._hints_read
+            if self._hints_read:
+                self._warming_reads = False
+                self._warming = effects.warm = Warm([], self.machine.store.base, 0, start)
+                return False
+            self.machine.store.deadlines.refill()
         keys: list[bytes] = []
+        entries = 0
+        time_ms = 0
         for entry in self._handed:
+            entries, time_ms = entries + 1, entry.time_ms
             if entry.kind is EntryKind.COMMANDS:
                 payload = entry.payload
                 keys += self.machine.cold_keys(payload, self._proposals.local_slots(payload))
             if len(keys) > self.options.warm_keys_max:
                 break
             self._warm_index = entry.index
+        keys += self.machine.cold_due_keys(time_ms, entries)
         # The first one may need more keys than are read at a time; the rest is read when it runs.
         self._warm_index = max(self._warm_index, index)
         self._warming_reads = False
@@ -583,22 +615,24 @@ class Replica:
         if self._warming is not None:
             return False
         keys: list[bytes] = []
+        slices: list[tuple[bytes, int]] = []
         count = 0
         for request in self._due:
             keys += cold_keys(self.machine.store, request.commands)
+            slices += self.machine.places(request.commands)
             count += 1
-            if len(keys) > self.options.warm_keys_max:
+            if len(keys) > self.options.warm_keys_max or slices:
                 break
         self._warm_reads = count
         self._warming_reads = True
-        return self._warm(keys, effects)
+        return self._warm(keys, effects, tuple(slices[: self.options.warm_slices_max]))
 
-    def _warm(self, keys: list[bytes], effects: Effects) -> bool:
-        if not keys:
+    def _warm(self, keys: list[bytes], effects: Effects, slices: tuple[tuple[bytes, int], ...] = ()) -> bool:
+        if not keys and not slices:
             return True
         store = self.machine.store
         wanted = list(dict.fromkeys(keys))[: self.options.warm_keys_max]
-        self._warming = effects.warm = Warm(wanted, store.base, store.forgotten)
+        self._warming = effects.warm = Warm(wanted, store.base, store.forgotten, None, slices)
         return False
 
     def awaits(self, warm: Warm) -> bool:
@@ -617,6 +651,7 @@ class Replica:
         machine, options = self.machine, self.options
         return (
             self._release
+            or machine.store.cleared  # nothing is forgotten from memory until that is written
             or machine.changed_keys >= options.cut_keys_max
             or machine.changed_bytes >= options.cut_bytes_max
             or self._logged_bytes - self._released_bytes >= options.release_bytes

@@ -36,6 +36,7 @@ class Request:
 
     __slots__ = (
         "answers",
+        "clock_ms",
         "commands",
         "context",
         "deadline_ms",
@@ -76,6 +77,8 @@ class Request:
         """Replies known beforehand: (number of other replies before it, encoded reply), ascending."""
         self.context: Any = None
         """The driver's own; never looked at here."""
+        self.clock_ms = 0
+        """Of a read: the leader's clock when it was confirmed, which TTL subtracts (rule S6); 0: unknown."""
         self.deadline_ms = 0
         """Monotonic time at which an answer is due, set on submission."""
         self.sent = False

@@ -43,6 +43,7 @@ class ClientConnection(asyncio.Protocol):
         "_reading_paused",
         "_todo",
         "_unanswered",
+        "_watching",
         "_writing_paused",
         "buffered_bytes",
         "marked",
@@ -59,6 +60,8 @@ class ClientConnection(asyncio.Protocol):
         self._cursor = 0
         """Replies of the request at the head of `_out` that were encoded already."""
         self._unanswered = 0
+        self._watching: tuple[Request, list[bytes]] | None = None
+        """A piece that ends with a WATCH, and the keys of that. What follows waits until it is answered."""
         self._todo: list[list[bytes]] = []
         """Commands that were read and belong to a later piece; nothing is read while there are any."""
         self._eof = False
@@ -155,6 +158,9 @@ class ClientConnection(asyncio.Protocol):
 
     def _advance(self) -> None:
         """Pass on a piece of what was read."""
+        if self._watching is not None:
+            self._throttle()
+            return
         piece = self._intake.sort(self._todo)
         if piece.taken == len(self._todo) or piece.closing:
             self._todo = []
@@ -193,6 +199,8 @@ class ClientConnection(asyncio.Protocol):
                     first += 1
                 request.literals = literals[first:]
             request.context = piece.resp3
+            if piece.watching:
+                self._watching = request, piece.watching
             out.append(request)
             self._unanswered += piece.answers
             if self._unanswered > UNANSWERED_COMMANDS_MAX or self._lane.held_bytes > UNANSWERED_BYTES_MAX:
@@ -225,6 +233,9 @@ class ClientConnection(asyncio.Protocol):
             elif head.replies is None:
                 break
             else:
+                if self._watching is not None and self._watching[0] is head:
+                    keys, self._watching = self._watching[1], None
+                    head.replies = [*head.replies[:-1], self._intake.watched(keys, head.replies[-1])]
                 size += self._encode(head, parts)
                 if not self._cursor:
                     self._unanswered -= head.answers

@@ -221,7 +221,7 @@ class Driver:
 
     def _warm(self, warm: Warm) -> None:
         """Read keys from the disk while the loop goes on (rule R5)."""
-        future = self._loop.run_in_executor(None, warm.base.get_many, warm.keys)
+        future = self._loop.run_in_executor(None, warm.read)
         future.add_done_callback(lambda done: self._warmed(warm, done))
 
     def _warmed(self, warm: Warm, done: asyncio.Future[list[Record | None]]) -> None:

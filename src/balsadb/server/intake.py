@@ -7,10 +7,11 @@ writes, reads, and replies that are known at once, without touching a socket.
 from __future__ import annotations
 
 from collections.abc import Callable
+from os import urandom
 from time import monotonic_ns
 
 from balsadb.kv.batch import EXEC, ONCE_EXEC
-from balsadb.kv.reply import OK, QUEUED, Refusal, Reply
+from balsadb.kv.reply import OK, QUEUED, NullArray, Refusal, Reply
 from balsadb.kv.table import Command, Kind, lookup, unknown_command, wrong_arity
 from balsadb.replica.request import Lane, Request, RequestKind
 from balsadb.resp.encode import encode_reply
@@ -31,12 +32,18 @@ Without it 250 KB of input can ask for many seconds of work (bad input 16)."""
 
 CHANGES = frozenset({b"ADD", b"REMOVE", b"REPLACE", b"TRANSFER"})
 """Subcommands of RAFT whose outcome the whole cluster decides."""
+WATCHED_KEYS_MAX = 4_096
+"""Keys that a connection watches at a time."""
+WATCHED_BYTES_MAX = 1024 * 1024
+"""Bytes of these keys: they travel with the EXEC in its log entry."""
 
 _NESTED = Refusal(b"ERR MULTI calls can not be nested")
 _EXEC_WITHOUT = Refusal(b"ERR EXEC without MULTI")
 _DISCARD_WITHOUT = Refusal(b"ERR DISCARD without MULTI")
 _ABORTED = Refusal(b"EXECABORT Transaction discarded because of previous errors.")
 _NOT_IN_MULTI = Refusal(b"ERR Command not allowed inside a transaction")
+_WATCH_INSIDE = Refusal(b"ERR WATCH inside MULTI is not allowed")
+_TOO_MANY_WATCHED = Refusal(b"ERR too many keys are watched; EXEC will do nothing")
 _MULTI_FULL = Refusal(b"ERR transaction is too large")
 
 
@@ -56,6 +63,7 @@ class Piece:
         "size",
         "taken",
         "until_ns",
+        "watching",
         "writes",
     )
 
@@ -79,6 +87,8 @@ class Piece:
         self.readonly = readonly
         self.resp3 = resp3
         """What was in force for the commands that the replica has to answer."""
+        self.watching: list[bytes] = []
+        """Keys of a WATCH, whose versions are the last answer of the piece."""
         self.ended = False
         """True when the commands that follow belong to another piece."""
         self.taken = 0
@@ -115,12 +125,16 @@ class _Transaction:
 class Intake:
     """Sorts the commands of one connection."""
 
-    __slots__ = ("_state", "_transaction", "_view")
+    __slots__ = ("_changed", "_state", "_transaction", "_view", "_watched")
 
     def __init__(self, state: ClientState, view: NodeView) -> None:
         self._state = state
         self._view = view
         self._transaction: _Transaction | None = None
+        self._watched: dict[bytes, bytes] = {}
+        """The version that each watched key had at its first WATCH (rule S7)."""
+        self._changed = False
+        """True when a key changed between two WATCHes, or one got no answer: EXEC must do nothing then."""
 
     @property
     def queued_bytes(self) -> int:
@@ -196,11 +210,15 @@ class Intake:
             else:
                 piece.reads.append((len(piece.writes), [b"RAFT.DIGESTAT", argv[2]]))
             piece.answers += 1
+        elif command.name == b"RANDOMKEY":
+            # Chance comes from here: a state machine has none (rule S4).
+            piece.reads.append((len(piece.writes), [b"RAFT.RANDOMKEY", urandom(8)]))
+            piece.answers += 1
         elif command.name == b"QUIT":
             self._say(piece, OK)
             piece.closing = piece.ended = True
         elif command.name == b"RESET":
-            self._transaction = None
+            self._end()
             self._state.reset()
             piece.literals.append((piece.answers, b"+RESET\r\n"))
         else:
@@ -219,7 +237,7 @@ class Intake:
     def _queue(self, piece: Piece, command: Command, argv: list[bytes]) -> None:
         transaction = self._transaction
         assert transaction is not None
-        if command.kind not in (Kind.READ, Kind.WRITE) or b"no_multi" in command.flags:
+        if command.kind not in (Kind.READ, Kind.WRITE) or command.unlogged or b"no_multi" in command.flags:
             self._refuse(piece, _NOT_IN_MULTI)  # answers of one node must not get into the log (rule S4)
             return
         transaction.size += sum(map(len, argv))
@@ -233,45 +251,101 @@ class Intake:
         self._say(piece, QUEUED)
 
     def _discard(self, piece: Piece, command: Command, argv: list[bytes]) -> None:
-        self._say(piece, _DISCARD_WITHOUT if self._end() is None else OK)
+        if self._transaction is None:
+            self._say(piece, _DISCARD_WITHOUT)
+        else:
+            self._end()
+            self._say(piece, OK)
 
     def _once(self, piece: Piece, command: Command, argv: list[bytes]) -> None:
         """Inside MULTI: end it by `ONCE id sequence ack EXEC`; nothing else is allowed of ONCE (rule S2)."""
         if len(argv) != 5 or argv[4].upper() != EXEC:
             self._refuse(piece, _NOT_IN_MULTI)
             return
-        transaction = self._end()
+        transaction, changed = self._transaction, self._changed
         assert transaction is not None
+        conditions = self._conditions()
+        self._end()
         if transaction.failed:
             self._say(piece, _ABORTED)
             return
+        if changed:
+            self._say(piece, NullArray())  # its number was not used
+            return
         # Through the log even without a command: what an EXEC of nothing says is kept as any other reply.
-        piece.writes.append([ONCE_EXEC, *argv[1:4], b"%d" % len(transaction.commands)])
+        piece.writes.append([ONCE_EXEC, *argv[1:4], b"%d" % len(transaction.commands), *conditions])
         piece.writes += transaction.commands
         piece.answers += 1
         piece.size += transaction.size + sum(map(len, argv))
 
     def _exec(self, piece: Piece, command: Command, argv: list[bytes]) -> None:
-        transaction = self._end()
+        transaction = self._transaction
         if transaction is None:
             self._say(piece, _EXEC_WITHOUT)
-        elif transaction.failed:
+            return
+        conditions, changed = self._conditions(), self._changed
+        self._end()
+        if transaction.failed:
             self._say(piece, _ABORTED)
-        elif not transaction.commands:
+        elif changed:
+            self._say(piece, NullArray())
+        elif not transaction.commands and not conditions:
             self._say(piece, [])
         else:
-            if not transaction.writes and not piece.answers:
+            if not transaction.writes and not piece.answers and not conditions:
                 piece.block = transaction.commands
             else:
-                piece.writes.append([b"EXEC", b"%d" % len(transaction.commands)])
+                piece.writes.append([EXEC, b"%d" % len(transaction.commands), *conditions])
                 piece.writes += transaction.commands
             piece.answers += 1
-            piece.size += transaction.size
+            piece.size += transaction.size + sum(map(len, conditions))
 
-    def _end(self) -> _Transaction | None:
-        transaction, self._transaction = self._transaction, None
+    def _conditions(self) -> list[bytes]:
+        """Return the watched keys, each with its version (rule S7)."""
+        return [word for watched in self._watched.items() for word in watched]
+
+    def _end(self) -> None:
+        """Be outside of a transaction, with no key watched."""
+        self._transaction = None
         self._state.queued = -1
-        return transaction
+        self._watched, self._changed = {}, False
+
+    # ------------------------------------------------------------------- WATCH
+
+    def _watch(self, piece: Piece, command: Command, argv: list[bytes]) -> None:
+        """Have the versions of keys read. What follows belongs to the next piece, which knows them."""
+        keys = list(dict.fromkeys(argv[1:]))
+        if self._transaction is not None:
+            self._say(piece, _WATCH_INSIDE)
+            return
+        known = len(self._watched.keys() | keys)
+        if known > WATCHED_KEYS_MAX or sum(map(len, self._watched)) + sum(map(len, keys)) > WATCHED_BYTES_MAX:
+            self._changed = True  # a client that does not look at errors must not lose an update
+            self._say(piece, _TOO_MANY_WATCHED)
+            return
+        piece.reads.append((len(piece.writes), [b"RAFT.VERSIONS", *keys]))
+        piece.answers += 1
+        piece.size += sum(map(len, keys))
+        piece.watching = keys
+        piece.ended = True
+
+    def watched(self, keys: list[bytes], versions: Reply) -> Reply:
+        """Take the versions that a WATCH has read; returns its answer."""
+        if not isinstance(versions, list):
+            self._changed = True
+            return versions
+        for key, version in zip(keys, versions, strict=True):
+            assert isinstance(version, bytes)
+            if self._watched.setdefault(key, version) != version:
+                self._changed = True
+        return OK
+
+    def _unwatch(self, piece: Piece, command: Command, argv: list[bytes]) -> None:
+        if self._transaction is not None:
+            self._refuse(piece, _NOT_IN_MULTI)
+            return
+        self._watched, self._changed = {}, False
+        self._say(piece, OK)
 
     def _log_block(self, piece: Piece) -> None:
         """Let an EXEC of reads go through the log after all, because other commands share its piece."""
@@ -298,6 +372,8 @@ _AROUND_MULTI: dict[bytes, Callable[[Intake, Piece, Command, list[bytes]], None]
     b"EXEC": Intake._exec,
     b"DISCARD": Intake._discard,
     b"ONCE": Intake._once,
+    b"WATCH": Intake._watch,
+    b"UNWATCH": Intake._unwatch,
     b"QUIT": Intake._local,
     b"RESET": Intake._local,
 }

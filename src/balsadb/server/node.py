@@ -178,9 +178,7 @@ class Node:
             others = tuple(node for node in newest.voters if node != config.id)
             return Configuration(voters=others, members=newest.members, cluster_id=newest.cluster_id), ever
         if config.join is None:
-            raise UsageError(
-                "this node has not got anything from its cluster yet; start it with --join once more"
-            )
+            raise UsageError("this node does not know where its cluster is; start it with --join once more")
         self._found = await joining.find(config.join, config.id)
         return self._found.configuration, self._found.ever
 

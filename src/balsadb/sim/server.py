@@ -563,7 +563,7 @@ class Server:
     def _warmed(self, warm: Warm, slow: bool) -> None:
         """Read keys; a slow thread has read them and hands them over later."""
         assert self.replica is not None
-        records = warm.base.get_many(warm.keys)
+        records = warm.read()
         if slow:
             self._after(self._rng.randrange(WARM_US_MAX), self._hand_over, warm, records)
         else:

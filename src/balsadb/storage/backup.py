@@ -196,7 +196,7 @@ class BackupReader:
             info = msgspec.msgpack.decode(content, type=BackupInfo)
         except msgspec.MsgspecError as error:
             raise self._damage(_HEADER.size, f"the description makes no sense: {error}") from error
-        if info.state_version != RECORDS_VERSION:
+        if not 1 <= info.state_version <= RECORDS_VERSION:
             problem = (
                 f"its records have version {info.state_version}, and this program knows {RECORDS_VERSION}"
             )

@@ -22,14 +22,16 @@ from typing import Final
 import msgspec
 
 from balsadb.errors import StorageError, UsageError
-from balsadb.kv.cut import STATE_VERSION, Bookkeeping, encode_bookkeeping
+from balsadb.kv.cut import STATE_VERSION, Bookkeeping, decode_record, encode_bookkeeping
+from balsadb.kv.deadlines import make_hint
+from balsadb.kv.store import deadline_of
 from balsadb.raft.types import NodeId
 from balsadb.storage.backup import BackupReader, Pair, Summary, verify_backup
 from balsadb.storage.datadir import draw_store_id
 from balsadb.storage.files import Files
 from balsadb.storage.meta import Meta, encode_meta
 from balsadb.storage.opening import open_log
-from balsadb.storage.state import StateDirectory, StateStore
+from balsadb.storage.state import StateDirectory, StateStore, record_key
 from balsadb.storage.wal import WalOptions
 
 RESTORING: Final = "restoring"
@@ -138,6 +140,9 @@ def _write(store: StateStore, pairs: list[Pair], bookkeeping: bytes) -> None:
         batch = store.batch()
         for key, record in pairs:
             batch.put_raw(key, record)
+            deadline_ms = deadline_of(decode_record(record))
+            if deadline_ms:
+                batch.hint(make_hint(deadline_ms, record_key(key)), True)
         if bookkeeping:
             batch.bookkeeping(bookkeeping)
         if store.write(batch):

@@ -9,9 +9,10 @@ whole, and the entries behind it are applied again from the Raft log (rule C1).
 
 Keys on disk begin with a byte that says what they are, in an order that range scans can use:
 
-    d<key>  a record: revision and value
-    m       the bookkeeping
-    s<id>   a session
+    d<key>   a record: revision, deadline if there is one, value
+    m        the bookkeeping
+    s<id>    a session
+    x<hint>  nothing: a hint, which is a deadline, big endian, and the key that is due then
 
 RocksDB works on its own files, not through `Files`; a simulated node has `sim.state` in its place.
 """
@@ -37,7 +38,7 @@ from rocksdict import (
 
 from balsadb.errors import DataError, StorageError
 from balsadb.kv.cut import Bookkeeping, decode_bookkeeping, decode_record
-from balsadb.kv.store import Record
+from balsadb.kv.store import Record, deadline_of
 from balsadb.raft.types import Index
 from balsadb.storage.files import Files
 
@@ -57,6 +58,10 @@ _DATA = b"d"
 _DATA_END = b"e"
 _SESSION = b"s"
 _SESSION_END = b"t"
+_HINT = b"x"
+_HINT_END = b"y"
+SLICE_BYTES = 4 * 1024 * 1024
+"""Values that a slice of keys passes by before it ends, however few keys it has."""
 REPAIR = "Remove the directory {}/state; the node then fetches the state from the others"
 """Remedy for damage confined to the state: the log is intact, so the node remembers its votes."""
 
@@ -66,6 +71,11 @@ _T = TypeVar("_T")
 def is_record(key: bytes) -> bool:
     """Tell whether a key on disk is that of a record."""
     return key.startswith(_DATA)
+
+
+def record_key(key: bytes) -> bytes:
+    """Return the key of a record by its key on disk."""
+    return key[len(_DATA) :]
 
 
 class StateBatch:
@@ -83,6 +93,18 @@ class StateBatch:
     def remove(self, key: bytes) -> None:
         """Take a key away, present or not."""
         self.batch.delete(_DATA + key)
+
+    def hint(self, hint: bytes, present: bool) -> None:
+        """Set a hint at when a key is due, or take it away, present or not."""
+        if present:
+            self.batch.put(_HINT + hint, b"")
+        else:
+            self.batch.delete(_HINT + hint)
+
+    def clear(self) -> None:
+        """Take all keys and hints away that are there: two range deletions. Comes first."""
+        self.batch.delete_range(_DATA, _DATA_END)
+        self.batch.delete_range(_HINT, _HINT_END)
 
     def put_session(self, id: bytes, data: bytes) -> None:
         """Set a session."""
@@ -160,6 +182,49 @@ class StateStore:
             yield key, cursor.value()
             cursor.next()
         self._trusted(cursor.status)  # a damaged block ends the loop as if there were no more
+
+    def slice(self, start: bytes, count: int) -> tuple[list[tuple[bytes, int]], bytes | None]:
+        """Return keys from `start` on, each with its deadline or 0, and where to go on; None at the end."""
+        found: list[tuple[bytes, int]] = []
+        cursor = self._trusted(self._database.iter)
+        cursor.seek(_DATA + start)
+        size = 0
+        then: bytes | None = None
+        while cursor.valid():
+            key = cursor.key()
+            if key >= _DATA_END:
+                break
+            if len(found) == count or size > SLICE_BYTES:
+                then = key[len(_DATA) :]
+                break
+            record = cursor.value()
+            size += len(record)
+            found.append((key[len(_DATA) :], deadline_of(decode_record(record))))
+            cursor.next()
+        self._trusted(cursor.status)
+        return found, then
+
+    def last_key(self) -> bytes | None:
+        """Return the greatest key, or None."""
+        cursor = self._trusted(self._database.iter)
+        cursor.seek_for_prev(_DATA_END)
+        key = cursor.key() if cursor.valid() else None
+        self._trusted(cursor.status)
+        return key[len(_DATA) :] if key is not None and is_record(key) else None
+
+    def hints(self, start: bytes, count: int) -> list[bytes]:
+        """Return up to `count` hints from `start` on, in their order."""
+        found: list[bytes] = []
+        cursor = self._trusted(self._database.iter)
+        cursor.seek(_HINT + start)
+        while len(found) < count and cursor.valid():
+            key = cursor.key()
+            if key >= _HINT_END:
+                break
+            found.append(key[len(_HINT) :])
+            cursor.next()
+        self._trusted(cursor.status)
+        return found
 
     def raw_records(self) -> Iterator[tuple[bytes, bytes]]:
         """Yield all records as they stand on disk, in the order of the keys' bytes.

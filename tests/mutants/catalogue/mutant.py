@@ -69,7 +69,7 @@ SLOW_LINKS = {"nodes": 3, "delay_us_max": 30_000}
 RELAPSES = {"crashes": 60.0, "relapses": 0.5, "crashes_in_writes": 0.005}
 """Power losses right after starts, which may have read what was never synced."""
 FLIPS = {"nodes": 3, "bit_flips": 60.0, "padding_bytes": 5_000}
-CHANGES = {"changes": 120.0, "bit_flips": 0.0, "state_losses": 0.0}
+CHANGES = {"changes": 120.0}
 """Members that come and go all the time."""
 FOCUSES = {
     "coups": COUPS,

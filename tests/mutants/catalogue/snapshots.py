@@ -94,6 +94,13 @@ SNAPSHOTS = (
         ("storage.wal:Wal.collect", "self._obsolete.pop(0)", "self._obsolete.pop()"),
         focus={"small_cuts": True, "crashes_in_writes": 0.005, "crashes": 60.0, "padding_bytes": 5_000},
     ),
+    scripted(
+        "the configuration inside a state is forgotten when the log is kept",
+        "C2",
+        "raft/test_snapshots.py"
+        "::test_a_node_that_had_lost_its_state_acts_by_the_configuration_inside_the_one_it_gets",
+        ("raft.core:Core.restore", "self.configurations.rebase(index, configuration)", "pass"),
+    ),
     mutant(
         "a log that does not lead to an installed state is kept",
         "C4",

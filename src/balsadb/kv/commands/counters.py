@@ -1,14 +1,18 @@
-"""Strings that hold a 64-bit integer: count up and down."""
+"""Strings that hold a number: count up and down."""
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Final
 
 from balsadb.kv.command import Command, Handler, Kind
+from balsadb.kv.commands.floats import Infinite, add_floats, format_float, parse_float
 from balsadb.kv.commands.numbers import INTEGER_MAX, INTEGER_MIN, integer
 from balsadb.kv.keyspace import Keyspace
-from balsadb.kv.refusals import DECREMENT_OVERFLOW, NOT_AN_INTEGER, OVERFLOW
-from balsadb.kv.reply import Reply
+from balsadb.kv.refusals import DECREMENT_OVERFLOW, NOT_A_FLOAT, NOT_AN_INTEGER, OVERFLOW
+from balsadb.kv.reply import Refusal, Reply
+
+_INFINITE_SUM: Final = Refusal(b"ERR increment would produce NaN or Infinity")
 
 
 def incr(space: Keyspace, argv: list[bytes]) -> Reply:
@@ -38,15 +42,32 @@ def decrby(space: Keyspace, argv: list[bytes]) -> Reply:
 
 
 def _add(space: Keyspace, key: bytes, amount: int) -> Reply:
-    text = space.value(key)
-    value = 0 if text is None else integer(text)
+    former = space.get(key)
+    value = 0 if former is None else integer(former[0])
     if value is None:
         return NOT_AN_INTEGER
     value += amount
     if not INTEGER_MIN <= value <= INTEGER_MAX:
         return OVERFLOW
-    refusal = space.write(key, b"%d" % value)
+    refusal = space.update(key, b"%d" % value, former)
     return value if refusal is None else refusal
+
+
+def incrbyfloat(space: Keyspace, argv: list[bytes]) -> Reply:
+    """INCRBYFLOAT key increment."""
+    key = argv[1]
+    former = space.get(key)
+    value = Fraction(0) if former is None else parse_float(former[0])
+    amount = parse_float(argv[2])
+    if value is None or amount is None:
+        return NOT_A_FLOAT
+    if isinstance(value, Infinite) or isinstance(amount, Infinite):
+        return _INFINITE_SUM
+    total = add_floats(value, amount)
+    if isinstance(total, Infinite):
+        return _INFINITE_SUM
+    text = format_float(total)
+    return space.update(key, text, former) or text
 
 
 def _counter(
@@ -76,5 +97,12 @@ COMMANDS: Final = (
     _counter(b"DECR", decr, b"Subtract 1 from the integer of a key, which is 0 when absent, and return it"),
     _counter(
         b"DECRBY", decrby, b"Subtract a number from the integer of a key and return it", amount=b"decrement"
+    ),
+    _counter(
+        b"INCRBYFLOAT",
+        incrbyfloat,
+        b"Add a number that may have a fraction to that of a key and return it",
+        amount=b"increment",
+        since=b"2.6.0",
     ),
 )

@@ -17,6 +17,7 @@ def local(
     kind: Kind = Kind.LOCAL,
     subcommands: tuple[Subcommand, ...] = (),
     syntax: bytes = b"",
+    tips: bytes = b"",
 ) -> Command:
     """Describe a command without keys or handler; flags and categories are words."""
     return Command(
@@ -33,6 +34,7 @@ def local(
         since=since,
         categories=tuple(categories.split()),
         subcommands=subcommands,
+        tips=tuple(tips.split()),
         syntax=b"subcommand [argument ...]" if subcommands else syntax,
     )
 

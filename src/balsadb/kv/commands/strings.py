@@ -5,38 +5,65 @@ from __future__ import annotations
 from typing import Final
 
 from balsadb.kv.command import Command, Kind
+from balsadb.kv.commands.options import parse_options
 from balsadb.kv.keyspace import Keyspace
 from balsadb.kv.limits import REPLY_BYTES_MAX
-from balsadb.kv.refusals import REPLY_TOO_LONG, SYNTAX_ERROR, wrong_arity
-from balsadb.kv.reply import OK, Reply
-
-_ONLY_IF_ABSENT: Final = 1
-_ONLY_IF_PRESENT: Final = 2
-_WITH_OLD_VALUE: Final = 4
-_OPTIONS: Final = {b"NX": _ONLY_IF_ABSENT, b"XX": _ONLY_IF_PRESENT, b"GET": _WITH_OLD_VALUE}
-_OPTION_BYTES_MAX: Final = 8
+from balsadb.kv.refusals import REPLY_TOO_LONG, wrong_arity
+from balsadb.kv.reply import OK, Refusal, Reply
 
 
 def set_(space: Keyspace, argv: list[bytes]) -> Reply:
-    """SET key value [NX | XX] [GET]."""
+    """SET key value, and whatever options."""
     if len(argv) == 3:
         return space.write(argv[1], argv[2]) or OK
-    chosen = 0
-    for word in argv[3:]:
-        option = _OPTIONS.get(word[:_OPTION_BYTES_MAX].upper())
-        if option is None:
-            return SYNTAX_ERROR
-        chosen |= option
-    if chosen & _ONLY_IF_ABSENT and chosen & _ONLY_IF_PRESENT:
-        return SYNTAX_ERROR
-    old = space.value(argv[1])
-    wrong = _ONLY_IF_ABSENT if old is not None else _ONLY_IF_PRESENT
-    if chosen & wrong:
-        return old if chosen & _WITH_OLD_VALUE else None
-    refusal = space.write(argv[1], argv[2])
+    options = parse_options(argv[3:], setting=True)
+    if isinstance(options, Refusal):
+        return options
+    deadline = options.deadline(space, b"set")
+    if isinstance(deadline, Refusal):
+        return deadline
+    key = argv[1]
+    former = space.get(key)
+    old = None if former is None else former[0]
+    if (
+        (options.absent and former is not None)
+        or (options.present and former is None)
+        or (options.equal is not None and old != options.equal)
+    ):
+        return old if options.old else None
+    if options.keep:
+        refusal = space.update(key, argv[2], former)
+    else:
+        refusal = space.replace(key, argv[2], deadline, former)
     if refusal is not None:
         return refusal
-    return old if chosen & _WITH_OLD_VALUE else OK
+    return old if options.old else OK
+
+
+def setnx(space: Keyspace, argv: list[bytes]) -> Reply:
+    """SETNX key value."""
+    if space.get(argv[1]) is not None:
+        return 0
+    refusal = space.write(argv[1], argv[2])
+    return 1 if refusal is None else refusal
+
+
+def getset(space: Keyspace, argv: list[bytes]) -> Reply:
+    """GETSET key value."""
+    former = space.get(argv[1])
+    refusal = space.replace(argv[1], argv[2], 0, former)
+    if refusal is not None:
+        return refusal
+    return None if former is None else former[0]
+
+
+def getdel(space: Keyspace, argv: list[bytes]) -> Reply:
+    """GETDEL key."""
+    record = space.get(argv[1])
+    if record is None:
+        return None
+    refusal = space.remove_all({argv[1]: record})
+    return record[0] if refusal is None else refusal
 
 
 def get(space: Keyspace, argv: list[bytes]) -> Reply:
@@ -47,8 +74,9 @@ def get(space: Keyspace, argv: list[bytes]) -> Reply:
 
 def append(space: Keyspace, argv: list[bytes]) -> Reply:
     """APPEND key value."""
-    value = (space.value(argv[1]) or b"") + argv[2]
-    return space.write(argv[1], value) or len(value)
+    former = space.get(argv[1])
+    value = argv[2] if former is None else former[0] + argv[2]
+    return space.update(argv[1], value, former) or len(value)
 
 
 def strlen(space: Keyspace, argv: list[bytes]) -> Reply:
@@ -76,6 +104,16 @@ def mset(space: Keyspace, argv: list[bytes]) -> Reply:
     return space.write_all(dict(zip(argv[1::2], argv[2::2], strict=True))) or OK
 
 
+def msetnx(space: Keyspace, argv: list[bytes]) -> Reply:
+    """MSETNX key value [key value ...]."""
+    if len(argv) % 2 == 0:
+        return wrong_arity(b"msetnx")
+    if any(space.get(key) is not None for key in argv[1::2]):
+        return 0
+    refusal = space.write_all(dict(zip(argv[1::2], argv[2::2], strict=True)))
+    return 1 if refusal is None else refusal
+
+
 _WRITE: Final = (b"write", b"denyoom")
 _FAST_WRITE: Final = (b"write", b"denyoom", b"fast")
 _READ: Final = (b"readonly", b"fast")
@@ -90,13 +128,15 @@ COMMANDS: Final = (
         step=1,
         kind=Kind.WRITE,
         handler=set_,
-        summary=b"Store a value under a key; with NX only if the key is absent, with XX only if present",
+        summary=b"Store a value under a key; with NX only if it is absent, with XX only if present, "
+        b"with IFEQ only if it has a certain value",
         group=b"string",
         since=b"1.0.0",
         categories=(b"write", b"string", b"slow"),
         key_access=(b"RW", b"access", b"update", b"variable_flags"),
         key_notes=b"Reads the old value only with GET",
-        syntax=b"key value [NX | XX] [GET]",
+        syntax=b"key value [NX | XX | IFEQ value] [GET] "
+        b"[EX seconds | PX milliseconds | EXAT unix-seconds | PXAT unix-milliseconds | KEEPTTL]",
     ),
     Command(
         name=b"GET",
@@ -177,5 +217,70 @@ COMMANDS: Final = (
         categories=(b"write", b"string", b"slow"),
         key_access=(b"OW", b"update"),
         syntax=b"key value [key value ...]",
+    ),
+    Command(
+        name=b"MSETNX",
+        arity=-3,
+        flags=_WRITE,
+        first_key=1,
+        last_key=-1,
+        step=2,
+        kind=Kind.WRITE,
+        handler=msetnx,
+        summary=b"Store several values if none of the keys is present; return 1 if it did",
+        group=b"string",
+        since=b"1.0.1",
+        categories=(b"write", b"string", b"slow"),
+        key_access=(b"OW", b"insert"),
+        syntax=b"key value [key value ...]",
+        tips=(b"request_policy:multi_shard", b"response_policy:agg_min"),
+    ),
+    Command(
+        name=b"SETNX",
+        arity=3,
+        flags=_FAST_WRITE,
+        first_key=1,
+        last_key=1,
+        step=1,
+        kind=Kind.WRITE,
+        handler=setnx,
+        summary=b"Store a value if the key is absent; return 1 if it did",
+        group=b"string",
+        since=b"1.0.0",
+        categories=(b"write", b"string", b"fast"),
+        key_access=(b"OW", b"insert"),
+        syntax=b"key value",
+    ),
+    Command(
+        name=b"GETSET",
+        arity=3,
+        flags=_FAST_WRITE,
+        first_key=1,
+        last_key=1,
+        step=1,
+        kind=Kind.WRITE,
+        handler=getset,
+        summary=b"Store a value and return the old one",
+        group=b"string",
+        since=b"1.0.0",
+        categories=(b"write", b"string", b"fast"),
+        key_access=(b"RW", b"access", b"update"),
+        syntax=b"key value",
+    ),
+    Command(
+        name=b"GETDEL",
+        arity=2,
+        flags=(b"write", b"fast"),
+        first_key=1,
+        last_key=1,
+        step=1,
+        kind=Kind.WRITE,
+        handler=getdel,
+        summary=b"Remove a key and return its value",
+        group=b"string",
+        since=b"6.2.0",
+        categories=(b"write", b"string", b"fast"),
+        key_access=(b"RW", b"access", b"delete"),
+        syntax=b"key",
     ),
 )
