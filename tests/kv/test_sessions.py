@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import tracemalloc
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -20,6 +21,7 @@ from balsadb.kv.limits import (
 )
 from balsadb.kv.machine import StateMachine
 from balsadb.kv.memory import MemoryBase
+from balsadb.kv.places import cold_keys
 from balsadb.kv.sessions import round_up
 from kv.conftest import Fed, plain, words
 from kv.delta_model import write
@@ -423,6 +425,24 @@ class TestCuts:
             base.stored_sessions[id.encode()] = data
             with pytest.raises(Exception, match="can't be read"):
                 StateMachine([1], base, decode_bookkeeping(base.data))
+
+
+class TestColdKeys:
+    """Rule R5: what a command in a session needs is read before it runs, as without one."""
+
+    @pytest.mark.parametrize(
+        ("commands", "keys"),
+        [
+            (["ONCE i 1 1 APPEND a x", "once i 2 1 mget b c"], [b"a", b"b", b"c"]),
+            (["ONCE i 1 1 SET a x"], []),
+            (["ONCE i 1 1 SET a x NX"], [b"a"]),
+            (["ONCE.EXEC i 1 1 2", "INCR a", "GET b"], [b"a", b"b"]),
+            (["ONCE i 1 1 NOSUCH a", "SESSION OPEN n 5000"], []),
+        ],
+    )
+    def test_a_command_in_a_session_names_its_keys(self, commands, keys):
+        store = SimpleNamespace(complete=False, is_resident=lambda key: False)
+        assert list(cold_keys(store, [words(command) for command in commands])) == keys
 
 
 # ------------------------------------------------------------------ against a model

@@ -184,6 +184,7 @@ class Cluster:
         """Says which messages the network loses, besides those of cut links."""
         self.slow_disks: set[NodeId] = set()
         self.wall_ms = WALL_MS
+        self.steady_ms = 0
         self.skew_ms: dict[NodeId, int] = {}
         self.context = 0
         self.servers: dict[NodeId, Server] = {}
@@ -241,6 +242,9 @@ class Cluster:
 
     def wall(self, node_id: NodeId) -> int:
         return self.wall_ms + self.skew_ms.get(node_id, 0)
+
+    def steady(self, node_id: NodeId) -> int:
+        return self.steady_ms + 1_000 * node_id
 
     def check(self, server: Server) -> None:
         assert server.before is not None
@@ -328,7 +332,7 @@ class Cluster:
         server = self.servers[message.target]
         if server.node is None:
             return
-        server.node.step(message, self.wall(message.target))
+        server.node.step(message, self.wall(message.target), self.steady(message.target))
         self.check(server)
 
     def settle(self) -> None:
@@ -350,9 +354,10 @@ class Cluster:
         chosen = None if only is None else set(only)
         for _ in range(ticks):
             self.wall_ms += 10
+            self.steady_ms += 10
             for server in self.running():
                 if chosen is None or server.id in chosen:
-                    server.up.tick(self.wall(server.id))
+                    server.up.tick(self.wall(server.id), self.steady(server.id))
                     self.check(server)
             self.settle()
 
@@ -452,7 +457,7 @@ class Cluster:
     def fails(self, node_id: NodeId, message: Message) -> InvariantError:
         """Deliver a message that must stop the node; return the sentence."""
         try:
-            self.node(node_id).step(message, self.wall(node_id))
+            self.node(node_id).step(message, self.wall(node_id), self.steady(node_id))
         except InvariantError as error:
             return error
         raise AssertionError("the node went on")

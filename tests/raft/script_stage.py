@@ -213,7 +213,7 @@ class Stage(Cluster):
     def tick_one(self, node_id: NodeId) -> None:
         """Let a tick pass for one node; nothing is delivered."""
         server = self.servers[node_id]
-        server.up.tick(self.wall(node_id))
+        server.up.tick(self.wall(node_id), self.steady(node_id))
         self.check(server)
         self.pump(server)
 

@@ -52,3 +52,16 @@ def test_time_never_goes_back_along_the_log_when_clocks_do():
     cluster.settle()
     times = [entry.time_ms for entry in cluster.servers[2].log()]
     assert times == sorted(times)
+
+
+def test_a_clock_that_jumps_while_its_node_leads_moves_nothing_not_even_at_once():
+    cluster = Cluster(3)
+    cluster.elect(1)
+    cluster.tick(3)
+    for jump in (3_600_000, -3_600_000, YEAR_2100_MS - WALL_MS, 0):
+        cluster.skew_ms[1] = jump
+        for _ in range(10):
+            cluster.tick()
+            cluster.propose(1)
+            cluster.settle()
+            assert abs(cluster.servers[1].log()[-1].time_ms - cluster.wall_ms) < 1_000

@@ -9,6 +9,7 @@ import pytest
 from balsadb.errors import DataError
 from balsadb.kv.batch import encode_batch
 from balsadb.kv.machine import StateMachine
+from balsadb.raft.configuration import encode_configuration
 from balsadb.raft.entry import encode_entry
 from balsadb.raft.messages import Heartbeat
 from balsadb.raft.node import Node, Options, Recovered
@@ -68,3 +69,18 @@ def test_rule_p2_an_entry_of_a_later_start_of_this_node_shows_that_meta_is_an_ol
     replica = Replica(node, StateMachine((2,)), 4, ReplicaOptions(), store_id=b"store")
     with pytest.raises(DataError, match="start 4 of the node, and data of start 5 is there"):
         replica.turn(0, 0, disk_idle=True)
+
+
+def test_a_start_takes_no_configuration_that_may_yet_be_truncated():
+    """Otherwise a change that never happened would seem to be under way for ever."""
+    initial = Configuration(voters=VOTERS)
+    changed = Configuration(voters=VOTERS, learners=(7,))
+    change = encode_entry(1, 1, 5, EntryKind.MEMBERSHIP, encode_configuration(changed))
+    for commit, learners in ((0, ()), (1, (7,))):
+        recovered = Recovered(
+            HardState(1, 0, commit), 1, 1, ((1, 1),), last_time_ms=5, memberships=(change,), tail=(change,)
+        )
+        node = Node(2, initial, recovered, Options(), random.Random(0), 0)
+        replica = Replica(node, StateMachine(VOTERS), 1, ReplicaOptions(), store_id=b"store")
+        assert node.configuration.learners == (7,)
+        assert replica.configuration.learners == learners

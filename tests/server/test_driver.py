@@ -40,6 +40,9 @@ class Failing:
     def __init__(self, error: Exception) -> None:
         self._error = error
 
+    def tell_time(self, now_ms: int, wall_ms: int) -> None:
+        pass
+
     def step(self, message: object) -> None:
         raise self._error
 

@@ -28,6 +28,9 @@ class Replica:
     def __init__(self) -> None:
         self.seen: list[str] = []
 
+    def tell_time(self, now_ms: int, wall_ms: int) -> None:
+        pass
+
     def step(self, message: object) -> None:
         self.seen.append("message")
 

@@ -56,7 +56,8 @@ class FakeReplica:
         self.busy -= 1
         return self.busy < 0 and index > self.machine.applied_index
 
-    def install(self, base, bookkeeping):
+    def install(self, base, bookkeeping, sessions):
+        assert len(sessions) == 0
         self.installed.append(bookkeeping.index)
         self.machine.applied_index = bookkeeping.index
         return True

@@ -9,6 +9,7 @@ from balsadb.errors import BalsaError, DataError, StorageError, UsageError
 from balsadb.kv.cut import encode_bookkeeping, encode_record
 from balsadb.kv.deadlines import make_hint
 from balsadb.kv.machine import StateMachine
+from balsadb.kv.sessions import Session
 from balsadb.storage.backup import verify_backup, write_backup
 from balsadb.storage.datadir import DataDirectory
 from balsadb.storage.files import OsFiles
@@ -217,3 +218,20 @@ def test_the_old_text_is_not_the_new_one(file, tmp_path):
     run(file, tmp_path / "d")
     with pytest.raises(UsageError, match="the cluster began as"):
         DataDirectory.open(str(tmp_path / "d"), OsFiles(), 4, CLUSTER_TEXT)
+
+
+def test_sessions_stay_with_the_old_cluster(tmp_path):
+    """Rule M4: an id of a session means nothing in a cluster that is made of a backup."""
+    store = StateStore(str(make_state(tmp_path / "state", RECORDS)))
+    batch = store.batch()
+    batch.put_session(b"n-7-0", Session(b"n-7-0", b"n", 5_000).encode())
+    assert store.write(batch)
+    assert len(StateMachine((), store, store.bookkeeping).sessions) == 1
+    summary = write_backup(str(tmp_path / "file"), store, 5)
+    store.close()
+    assert summary.info.keys == len(RECORDS)
+    run(tmp_path / "file", tmp_path / "d")
+    restored, store = machine(tmp_path / "d")
+    assert (len(restored.sessions), len(restored)) == (0, len(RECORDS))
+    assert restored.next_deadline_ms is None
+    store.close()

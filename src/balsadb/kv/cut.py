@@ -30,8 +30,8 @@ RECORDS_VERSION: Final = 2
 SLICE_KEYS: Final = 512
 """Keys that one slice of the work handles: well below a millisecond."""
 
-SLICE_SESSIONS: Final = 128
-"""The same for sessions, each of which may have a window full of replies."""
+SLICE_SESSION_BYTES: Final = 16 * 1024
+"""The same for sessions, in bytes, because each of them may have a window full of replies."""
 
 _REVISION: Final = struct.Struct("<QI")
 _EXPIRES: Final = 1 << 31
@@ -220,15 +220,19 @@ class Cut:
             for hint in hints[start : start + SLICE_KEYS]:
                 batch.hint(hint, self.hints[hint])
         batch.bookkeeping(encode_bookkeeping(self.bookkeeping))
-        ids = sorted(self.sessions)
-        for start in range(0, len(ids), SLICE_SESSIONS):
-            yield
-            for id in ids[start : start + SLICE_SESSIONS]:
-                session = self.sessions[id]
-                if session is None:
-                    batch.remove_session(id)
-                else:
-                    batch.put_session(id, session.encode())
+        size = SLICE_SESSION_BYTES
+        for id in sorted(self.sessions):
+            if size >= SLICE_SESSION_BYTES:
+                size = 0
+                yield
+            session = self.sessions[id]
+            if session is None:
+                batch.remove_session(id)
+                size += len(id)
+            else:
+                data = session.encode()
+                batch.put_session(id, data)
+                size += len(data)
 
 
 def _sort(names: Iterable[bytes], result: list[bytes]) -> Iterator[None]:

@@ -59,6 +59,11 @@ _MALFORMED = Outcome(0, 0, 0, False, [])
 _NEVER_RAN = Origin()
 
 
+def load_sessions(base: Base, bookkeeping: Bookkeeping) -> Sessions:
+    """Read the sessions that a base and its bookkeeping hold; may run in a worker thread."""
+    return Sessions.load(base.sessions(), bookkeeping.log_time_ms, bookkeeping.term_time_ms)
+
+
 class _ExpiringKeys:
     """The keys as a part of the state that has deadlines."""
 
@@ -127,8 +132,11 @@ class StateMachine:
         if bookkeeping is not None and base is not None:
             self.restore(base, bookkeeping)
 
-    def restore(self, base: Base, bookkeeping: Bookkeeping) -> None:
-        """Replace all state by what a base and its bookkeeping hold."""
+    def restore(self, base: Base, bookkeeping: Bookkeeping, sessions: Sessions | None = None) -> None:
+        """Replace all state by what a base and its bookkeeping hold.
+
+        `sessions` are those of the base (`load_sessions`), if somebody has read them before.
+        """
         self.store.restore(base, bookkeeping.keys)
         self.applied_index = bookkeeping.index
         self.applied_term = bookkeeping.term
@@ -137,7 +145,7 @@ class StateMachine:
         self.configuration = bookkeeping.configuration
         self.origins = {node: Origin(boot, last) for node, boot, last in bookkeeping.origins}
         self._digests.kept = dict(bookkeeping.digests)
-        self.sessions.restore(base.sessions(), bookkeeping.log_time_ms, bookkeeping.term_time_ms)
+        self.sessions.adopt(load_sessions(base, bookkeeping) if sessions is None else sessions)
         self._pass_time()
 
     def freeze(self) -> Cut:

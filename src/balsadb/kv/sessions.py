@@ -126,9 +126,6 @@ class Sessions:
         self.term_ms = 0
         """Log time of the first entry of the newest term. Part of the state."""
         self._now_ms = 0
-        self._clear()
-
-    def _clear(self) -> None:
         self._by_id: dict[bytes, Session] = {}
         self._by_nonce: dict[bytes, Session] = {}
         self._queues: dict[int, OrderedDict[bytes, Session]] = {}
@@ -337,16 +334,25 @@ class Sessions:
         self._era += 1
         return changes
 
-    def restore(self, stored: Iterable[tuple[bytes, bytes]], now_ms: int, term_ms: int) -> None:
-        """Replace all sessions by stored ones. Raises LocalFault when they can't be read."""
-        self._clear()
-        self._now_ms, self.term_ms = now_ms, term_ms
+    @classmethod
+    def load(cls, stored: Iterable[tuple[bytes, bytes]], now_ms: int, term_ms: int) -> Sessions:
+        """Return stored sessions. Raises LocalFault when they can't be read.
+
+        100,000 of them take half a second, so while others wait this is done in a worker thread.
+        """
+        loaded = cls()
+        loaded._now_ms, loaded.term_ms = now_ms, term_ms
         sessions = [decode_session(id, data) for id, data in stored]
         sessions.sort(key=lambda session: session.heard)
         for session in sessions:
-            self._put(session)
-            self.bytes += session.bytes
-        self._quiet_until_ms = self.next_deadline_ms() or _NEVER
+            loaded._put(session)
+            loaded.bytes += session.bytes
+        loaded._quiet_until_ms = loaded.next_deadline_ms() or _NEVER
+        return loaded
+
+    def adopt(self, loaded: Sessions) -> None:
+        """Become what was loaded; what was here is gone."""
+        vars(self).update(vars(loaded))
 
     def sorted_items(self) -> Iterator[tuple[bytes, bytes]]:
         """Yield all sessions, encoded, in the order of their ids."""

@@ -111,6 +111,11 @@ class ConfigurationLog:
         self.index, self.current = self._steps[-1]
         return True
 
+    @property
+    def settled(self) -> Configuration:
+        """The newest configuration that is known to be committed, so that no truncation can undo it."""
+        return self._steps[0][1]
+
     def may_vote(self, node: NodeId) -> bool:
         """Tell whether `node` votes in the configuration in force, or in one that might come back.
 

@@ -66,6 +66,8 @@ class Core:
         """Ticks since the start."""
         self.wall_ms = wall_ms
         """The wall clock as last told; only ever a hint for log time (rule S6)."""
+        self.steady_ms: Millis = wall_ms
+        """A clock that counts time and never jumps, as last told."""
         self.outbox: list[Message] = []
         self.reads_ready: list[ReadState] = []
         self.reads_dropped: list[int] = []
@@ -93,6 +95,11 @@ class Core:
         self.adopt_configuration()
 
     # ------------------------------------------------------------------- small
+
+    def tell_time(self, wall_ms: Millis, steady_ms: Millis | None) -> None:
+        """Note both clocks. Without a steady one the wall clock is taken for steady."""
+        self.wall_ms = wall_ms
+        self.steady_ms = wall_ms if steady_ms is None else steady_ms
 
     def random_ticks(self) -> int:
         """Return a random part of an election timeout (Raft paper, 5.2: it keeps votes from splitting)."""

@@ -189,7 +189,7 @@ def handle_vote_response(core: Core, message: VoteResponse) -> None:
             return
         state.votes[message.source] = True
         if message.source != core.id:
-            state.offsets[message.source] = message.clock_ms - core.wall_ms
+            state.offsets[message.source] = message.clock_ms - core.steady_ms
         _count(core, state)
 
 

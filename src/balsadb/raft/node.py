@@ -156,6 +156,11 @@ class Node:
         self._core.told_removed = True
 
     @property
+    def settled_configuration(self) -> Configuration:
+        """The newest configuration that is known to be committed."""
+        return self._core.configurations.settled
+
+    @property
     def stateless(self) -> bool:
         """True while the node waits for another node's state because its own is lost (rule W5)."""
         return self._core.stateless
@@ -171,10 +176,14 @@ class Node:
 
     # ------------------------------------------------------------------ inputs
 
-    def tick(self, wall_ms: Millis) -> None:
-        """Let one tick pass. Deliver messages that have arrived before (rule B3)."""
+    def tick(self, wall_ms: Millis, steady_ms: Millis | None = None) -> None:
+        """Let one tick pass. Deliver messages that have arrived before (rule B3).
+
+        `steady_ms` is a clock that never jumps, whatever its zero: so a jump of the wall clock does not show
+        in log time (rule S6).
+        """
         core = self._core
-        core.wall_ms = wall_ms
+        core.tell_time(wall_ms, steady_ms)
         core.now += 1
         state = core.state
         if isinstance(state, Leader):
@@ -192,10 +201,10 @@ class Node:
                 core.outbox.append(StateRequest(core.id, state.leader, core.term, base))
         election.tick(core, state)
 
-    def step(self, message: Message, wall_ms: Millis) -> None:
+    def step(self, message: Message, wall_ms: Millis, steady_ms: Millis | None = None) -> None:
         """Take a message from another node. Raises ProtocolError when it is malformed."""
         core = self._core
-        core.wall_ms = wall_ms
+        core.tell_time(wall_ms, steady_ms)
         handler = _HANDLERS[type(message)]
         if message.target != core.id:
             raise ProtocolError(f"node {core.id} got a message for node {message.target}")

@@ -75,7 +75,7 @@ class Progress:
         self.heard = now
         """Tick of its last message (check-quorum)."""
         self.clock_offset: int | None = None
-        """Its wall clock minus the leader's at receipt; None until known (rule S6)."""
+        """Its wall clock minus the leader's steady clock at receipt; None until known (rule S6)."""
         self.fetching: Fetch | None = None
         """Entries asked back from the WAL for it."""
         self.fetched: tuple[Entry, ...] = ()

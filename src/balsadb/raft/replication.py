@@ -37,7 +37,7 @@ from balsadb.raft.types import NOBODY, Configuration, EntryKind, Index, Millis, 
 
 def stamp_now(core: Core, leader: Leader) -> Millis:
     """Return the log time of an entry that is appended now (rule S6)."""
-    return stamp(core.log.last_time_ms, core.wall_ms, leader.clock_offset)
+    return stamp(core.log.last_time_ms, core.steady_ms, leader.clock_offset)
 
 
 def append_own(core: Core, leader: Leader, kind: EntryKind, payload: bytes) -> Entry:
@@ -121,7 +121,9 @@ def refresh_clock(core: Core, leader: Leader) -> None:
     """
     recent = core.now - core.options.election_ticks
     offsets = [peer.clock_offset for peer in leader.peers if peer.votes and peer.heard > recent]
-    leader.clock_offset = median_offset(core.configuration.is_voter(core.id), offsets)
+    leader.clock_offset = median_offset(
+        core.configuration.is_voter(core.id), offsets, core.wall_ms - core.steady_ms
+    )
 
 
 def _send_heartbeat(core: Core, leader: Leader, peer: Progress) -> None:
@@ -234,7 +236,7 @@ def handle_append_response(core: Core, message: AppendResponse) -> None:
     if peer is None:
         return
     peer.heard = core.now
-    peer.clock_offset = message.clock_ms - core.wall_ms
+    peer.clock_offset = message.clock_ms - core.steady_ms
     if message.rejected:
         _handle_rejection(core, leader, peer, message)
     else:
@@ -295,7 +297,7 @@ def handle_round_ack(core: Core, message: RoundAck) -> None:
     if peer is None:
         return
     peer.heard = core.now
-    peer.clock_offset = message.clock_ms - core.wall_ms
+    peer.clock_offset = message.clock_ms - core.steady_ms
     if message.round > leader.round or message.verified > core.log.last_index:
         raise ProtocolError(
             f"node {peer.id} acknowledges round {message.round} and entry {message.verified}; "

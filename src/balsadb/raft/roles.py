@@ -198,7 +198,7 @@ class Leader:
         self.handovers = 0
         """How often it tried to hand over because it is to leave the cluster."""
         self.clock_offset = 0
-        """Log time minus this node's wall clock (rule S6)."""
+        """Log time minus this node's steady clock (rule S6)."""
 
     def adopt(self, configuration: Configuration, next_index: Index, now: int) -> None:
         """Track exactly the members of `configuration`; newcomers are probed at `next_index`."""

@@ -13,6 +13,7 @@ from balsadb.kv.deadlines import REFILL_HINTS
 from balsadb.kv.machine import StateMachine
 from balsadb.kv.places import cold_keys
 from balsadb.kv.reply import Refusal, Reply
+from balsadb.kv.sessions import Sessions
 from balsadb.kv.store import Record
 from balsadb.raft.configuration import decode_configuration, encode_configuration
 from balsadb.raft.entry import Entry
@@ -139,8 +140,9 @@ class Replica:
         """Wall clock of the current turn; only ever a hint for log time (rule S6)."""
         self.held_bytes = 0
         """Bytes of all requests without an answer."""
-        self.configuration: Configuration = node.configuration
-        """The configuration as of the newest applied MEMBERSHIP entry."""
+        self.configuration: Configuration = node.settled_configuration
+        """The configuration as of the newest applied MEMBERSHIP entry. At a start the newest committed one,
+        which is applied soon; never one from the end of the log, which may yet be truncated."""
         self.identities: dict[NodeId, tuple[bytes, str]] = {node.id: (store_id, client_address)}
         """(store id, client address) as each node said in its hello; the driver adds the others."""
         self.removed = False
@@ -288,7 +290,15 @@ class Replica:
 
     def step(self, message: Message) -> None:
         """Take a message of another node."""
-        self.node.step(message, self.wall_ms)
+        self.node.step(message, self.wall_ms, self.now_ms)
+
+    def tell_time(self, now_ms: int, wall_ms: int) -> None:
+        """Note both clocks before messages are taken.
+
+        The clock of another node is compared with ours at receipt; after a pause of the process the time of
+        the last turn would make it look fast.
+        """
+        self.now_ms, self.wall_ms = max(self.now_ms, now_ms), wall_ms
 
     def persisted(self, number: int) -> None:
         """Note that write `number` is on disk."""
@@ -342,8 +352,10 @@ class Replica:
         self._installing = True
         return True
 
-    def install(self, base: Base, bookkeeping: Bookkeeping) -> bool:
+    def install(self, base: Base, bookkeeping: Bookkeeping, sessions: Sessions | None = None) -> bool:
         """Go on from a state of another node, which is durably in place here (rule C4).
+
+        `sessions` are those of the base, when they were read already (`kv.machine.load_sessions`).
 
         False: ignored, because this node has got as far by itself.
         """
@@ -356,7 +368,7 @@ class Replica:
             return False
         self._handed.clear()
         self._warming, self._warm_reads = None, 0
-        self.machine.restore(base, state)
+        self.machine.restore(base, state, sessions)
         self.snapshot_index = state.index
         self._take_configuration(configuration)
         # rule P4: payloads that ran elsewhere meanwhile have no replies here.
@@ -381,7 +393,7 @@ class Replica:
         """Let one tick pass: elections and heartbeats, overdue requests, bindings of members."""
         self.now_ms, self.wall_ms = now_ms, wall_ms
         node = self.node
-        node.tick(wall_ms)
+        node.tick(wall_ms, now_ms)
         if node.leader:
             self._heard_ms = now_ms
         if node.removed and not self.removed:

@@ -99,6 +99,7 @@ class Driver:
     def receive(self, messages: Sequence[Message]) -> None:
         """Take messages of another node. Raises ProtocolError at a malformed one, which changed nothing."""
         self.wake()
+        self.replica.tell_time(self._clock.monotonic_ms(), self._clock.wall_ms())
         try:
             for message in messages:
                 self.replica.step(message)

@@ -14,6 +14,9 @@ import sys
 from collections.abc import Mapping
 
 from balsadb.errors import LocalFault, ProtocolError
+from balsadb.kv.cut import Bookkeeping
+from balsadb.kv.machine import load_sessions
+from balsadb.kv.sessions import Sessions
 from balsadb.raft.types import Index, NodeId
 from balsadb.server.admission import Admission
 from balsadb.server.cuts import CutWriter
@@ -261,7 +264,7 @@ class SnapshotReceiver:
         self._incoming, self._installing = None, True
         try:
             store = await asyncio.to_thread(incoming.put_in_place, self._directory)
-            old = self._install(store)
+            old = self._install(store, *await asyncio.to_thread(_read, store))
         except (LocalFault, OSError) as error:
             stop_process(str(error))
         self._installing = False
@@ -276,11 +279,9 @@ class SnapshotReceiver:
             raise ProtocolError("another transfer has begun")
         return self._incoming
 
-    def _install(self, store: StateStore) -> StateStore:
-        bookkeeping = store.bookkeeping
-        assert bookkeeping is not None
+    def _install(self, store: StateStore, bookkeeping: Bookkeeping, sessions: Sessions) -> StateStore:
         old, self._cuts.store = self._cuts.store, store
-        if not self._driver.replica.install(store, bookkeeping):
+        if not self._driver.replica.install(store, bookkeeping, sessions):
             stop_process("the state was replaced while this node went on by itself; start it again")
         self._driver.wake()
         return old
@@ -289,6 +290,13 @@ class SnapshotReceiver:
         """Note the end of a connection."""
         if self._owner is owner:
             self._owner = self._incoming = None
+
+
+def _read(store: StateStore) -> tuple[Bookkeeping, Sessions]:
+    """Read what is kept in memory as a whole, which takes long when there are many sessions."""
+    bookkeeping = store.bookkeeping
+    assert bookkeeping is not None
+    return bookkeeping, load_sessions(store, bookkeeping)
 
 
 class Inbox:

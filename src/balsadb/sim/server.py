@@ -372,6 +372,7 @@ class Server:
         if self.paused:
             self._deferred.append((self.receive, (message,)))
             return
+        self.replica.tell_time(self._world.scheduler.now_ms, self.wall_ms)
         self._guarded(self.replica.step, message)
         self.wake()
 

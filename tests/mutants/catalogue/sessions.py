@@ -15,9 +15,9 @@ SESSIONS = (
         "C1",
         40,
         (
-            "kv.machine:StateMachine.restore",
-            "self.sessions.restore(base.sessions(),",
-            "self.sessions.restore((),",
+            "kv.machine:load_sessions",
+            "base.sessions(),",
+            "(),",
         ),
         focus={"small_cuts": True, "nodes": 3, "crashes": 60.0},
     ),
@@ -76,6 +76,18 @@ SESSIONS = (
             "_run_transaction(space, commands, position, count)",
         ),
         focus={"nodes": 3},
+    ),
+    scripted(
+        "a jump of the leader's clock shows in log time",
+        "S6",
+        "raft/test_clock.py",
+        ("raft.core:Core.tell_time", "wall_ms if steady_ms is None else steady_ms", "wall_ms"),
+    ),
+    scripted(
+        "a start takes a configuration that may yet be truncated",
+        "M2",
+        "replica/test_replica.py",
+        ("replica.replica:Replica.__init__", "node.settled_configuration", "node.configuration"),
     ),
     scripted(
         "an id knows its entry and not its place in it",
@@ -139,7 +151,7 @@ SESSIONS = (
         "sessions come back from the disk in another order than they end in",
         "S4",
         "kv/test_sessions.py::TestExpiry",
-        ("kv.sessions:Sessions.restore", "sessions.sort(key=lambda session: session.heard)", "pass"),
+        ("kv.sessions:Sessions.load", "sessions.sort(key=lambda session: session.heard)", "pass"),
     ),
     scripted(
         "one entry removes all that is due",
