@@ -224,7 +224,7 @@ class Node:
         if index >= self._recovered.first_index - 1:
             return
         problem = f"the state ends at entry {index} and the log begins at {self._recovered.first_index}"
-        if len(self.config.cluster) == 1:
+        if len(self.config.cluster) == 1 and not self._directory.meta.met:  # nobody ever joined it
             raise DataError(self._states.path, None, problem, "Put the state back: no other node has it")
         sys.stderr.write(f"balsadb: {problem}; fetching the state from the other nodes\n")
 
