@@ -114,7 +114,7 @@ def test_a_damaged_log_is_refused_with_the_place_and_the_remedy(cluster):
     done = serve("--config", str(node.config_path))
     assert done.returncode == 1
     assert f"{segment} at offset" in done.stderr
-    assert "replace the node" in done.stderr
+    assert "balsadb member replace" in done.stderr
     assert "Traceback" not in done.stderr
 
 
