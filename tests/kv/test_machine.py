@@ -292,3 +292,19 @@ def test_it_counts_and_lists_its_keys(fed):
     fed.do("MSET a 1 b 2")
     assert len(fed.machine) == 2
     assert sorted(fed.machine.keys()) == [b"a", b"b"]
+
+
+def test_replies_count_against_what_one_entry_may_do(fed):
+    """Rule S5: a few bytes of log that ask for gigabytes would fill the memory of every replica."""
+    fed.do("SETRANGE k 8388607 x")
+    replies = fed.batch(*["GETRANGE k 1 -1"] * 12)
+    assert [len(reply) for reply in replies[:9]] == [VALUE_BYTES_MAX - 1] * 9, "64 MiB are passed by the last"
+    assert replies[9:] == [TRY_AGAIN] * 3
+    assert len(fed.do("GETRANGE k 1 -1")) == VALUE_BYTES_MAX - 1
+
+
+def test_sums_of_enormous_numbers_count_against_what_one_entry_may_do(fed):
+    """Each takes milliseconds, and an entry full of them would stop all nodes for longer than that."""
+    replies = fed.batch(*["INCRBYFLOAT k 1e4900", "DEL k"] * 200)
+    assert replies[0] != TRY_AGAIN
+    assert replies[-1] == TRY_AGAIN

@@ -566,3 +566,27 @@ def test_a_hundred_thousand_sessions_take_bounded_memory_and_their_cuts_bounded_
     )
     assert outcome.replies == list(range(count - 999, count - 989))
     assert len(machine.sessions.freeze()) == 10
+
+
+def test_a_session_whose_time_was_over_does_not_come_back_with_a_new_term(timed):
+    """More of them are due than one entry removes; clients were told of the last one, too."""
+    ids = [timed.open(f"n{number}", SESSION_TTL_MS_MIN) for number in range(EXPIRED_PER_ENTRY_MAX + 5)]
+    timed.now_ms += 2 * SESSION_TTL_MS_MIN
+    assert timed.do(f"ONCE {ids[-1]} 1 1 INCR k") == EXPIRED
+    timed.term += 1
+    assert timed.do(f"ONCE {ids[-1]} 1 1 INCR k") == EXPIRED
+    assert timed.do("GET k") is None
+
+
+def test_a_refusal_is_repeated_word_for_word_where_nothing_else_is_kept_any_more(timed):
+    session = timed.open()
+    timed.do(f"SET big {'x' * (SESSION_BYTES_MAX - 1_000)}")
+    timed.do(f"ONCE {session} 1 1 GET big")
+    for sequence in range(2, 6):
+        timed.do(f"ONCE {session} {sequence} 1 SET a 1")
+    refused = timed.do(f"ONCE {session} 6 1 SET {'k' * 70_000} v")
+    assert refused.startswith("-ERR key exceeds")
+    assert timed.do(f"ONCE {session} 6 1 SET {'k' * 70_000} v") == refused
+    timed.do(f"SET big {'y' * 10_000}")
+    timed.do(f"ONCE {session} 7 1 GET big")
+    assert timed.do(f"ONCE {session} 7 1 GET big") == DONE

@@ -256,3 +256,19 @@ def test_the_members_are_not_changed_inside_a_transaction(intake):
     piece = sort(intake, "MULTI", "RAFT REMOVE 3")
     assert piece.change is None
     assert piece.literals[-1][1] == b"-ERR Command not allowed inside a transaction\r\n"
+
+
+def test_what_looks_at_many_keys_ends_its_piece(intake):
+    """One connection may ask for thousands of them at once; between two others get their turn."""
+    piece = sort(intake, "GET a", "KEYS *", "KEYS *")
+    assert (piece.taken, piece.costly) == (2, True)
+    assert piece.request(Lane(), readonly=False).costly
+    assert not sort(intake, "GET a", "GET b").costly
+
+
+def test_an_exec_once_whose_watch_failed_still_asks_the_session(intake):
+    """An earlier attempt may have run, and then the retry must be told what that one was told."""
+    watch(intake, [b"7:0"], "a")
+    watch(intake, [b"8:0"], "a")
+    piece = sort(intake, "MULTI", "SET a 2", "ONCE id 7 7 EXEC")
+    assert piece.writes == [[b"ONCE.EXEC", b"id", b"7", b"7", b"1", b"", b"-"], argv("SET a 2")]

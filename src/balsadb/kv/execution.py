@@ -108,6 +108,9 @@ def _run(
             reply = OVER_BUDGET
         else:
             reply = _run_oddly_written(space, argv, position)
+        if type(reply) is bytes or type(reply) is list:
+            # rule S5: a few bytes of log can ask for gigabytes of replies, on every replica.
+            space.spent += _size(reply)
         replies.append(reply)
         position += 1
     return position

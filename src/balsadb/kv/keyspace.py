@@ -188,10 +188,13 @@ class Keyspace:
 
     # -------------------------------------------------------------------- scans
 
-    def slice(self, start: bytes, count: int) -> tuple[list[bytes], bytes | None]:
-        """Return keys from `start` on, out of the next `count`, and where to go on. For reads alone."""
+    def slice(self, start: bytes, count: int) -> tuple[list[bytes], bytes | None, int]:
+        """Return keys from `start` on, out of the next `count`, where to go on, and how many were looked at.
+
+        For reads alone.
+        """
         found, then = self._store.slice(start, count)
-        return [key for key, deadline in found if not self.is_due(deadline)], then
+        return [key for key, deadline in found if not self.is_due(deadline)], then, max(len(found), 1)
 
     def last_key(self) -> bytes | None:
         """Return the greatest key, or None; a removed one may stand in. For reads alone."""

@@ -22,7 +22,7 @@ from balsadb.kv.delta import DeltaStore
 from balsadb.kv.digests import Digests, hash_state
 from balsadb.kv.execution import READS, run_batch, run_inside, run_read, run_read_transaction
 from balsadb.kv.keyspace import Keyspace
-from balsadb.kv.limits import EXPIRED_PER_ENTRY_MAX
+from balsadb.kv.limits import EXPIRED_PER_ENTRY_MAX, SESSIONS_MAX
 from balsadb.kv.memory import MemoryBase
 from balsadb.kv.places import cold_keys
 from balsadb.kv.reply import Reply
@@ -278,6 +278,9 @@ class StateMachine:
                 f"{self.applied_term}"
             )
         self.applied_index = index
+        if term > self.applied_term:
+            # A new term gives sessions more time (rule S6), but none whose time was over: clients were told.
+            self.sessions.expire(index, self.log_time_ms, SESSIONS_MAX)
         if time_ms > self.log_time_ms:
             self.log_time_ms = time_ms
         self.sessions.clock(self.log_time_ms, term > self.applied_term)

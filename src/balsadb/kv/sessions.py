@@ -45,6 +45,8 @@ from balsadb.kv.reply import Mapping, Refusal, Reply, decode_reply, encode_reply
 
 SEQUENCE_BYTES: Final = 200
 """What a sequence number counts for besides its reply. Part of the format level, as all limits."""
+SMALL_REPLY_BYTES: Final = 512
+"""Smaller replies are always kept, errors above all: "done, reply not kept" is not true of a refusal."""
 TTL_STEPS: Final = 16
 """Steps of a ttl from one power of two to the next."""
 _NEVER: Final = 2**63
@@ -262,7 +264,8 @@ class Sessions:
         """Note that a command ran, with its reply as far as there is room for it; return the bytes."""
         size = reply_bytes(reply)
         kept: Reply | _NotKept = reply
-        if session.bytes + size > SESSION_BYTES_MAX or self.bytes + size > REPLIES_BYTES_MAX:
+        full = session.bytes + size > SESSION_BYTES_MAX or self.bytes + size > REPLIES_BYTES_MAX
+        if full and size > SMALL_REPLY_BYTES:
             kept, size = NOT_KEPT, 0
         size += SEQUENCE_BYTES
         session.done[sequence] = checksum, kept, size

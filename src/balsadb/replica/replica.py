@@ -27,17 +27,20 @@ from balsadb.replica.identity import bind_members, exchanged
 from balsadb.replica.limits import WRITE_BYTES, ReplicaOptions
 from balsadb.replica.proposals import Proposals
 from balsadb.replica.reads import Reads
-from balsadb.replica.request import Lane, Request, RequestKind
+from balsadb.replica.request import Command, Lane, Request, RequestKind
 
 LOADING = Refusal(b"LOADING BalsaDB is replaying its log")
 NO_LEADER = Refusal(b"CLUSTERDOWN no leader was found within the deadline; nothing was done")
 NOT_CONFIRMED = Refusal(b"TRYAGAIN the leader could not be confirmed within the deadline; nothing was done")
 NOT_APPLIED = Refusal(b"TRYAGAIN the deadline passed and the command was certainly not applied")
+TOO_MUCH = Refusal(b"TRYAGAIN what was asked before it fills this node's memory; nothing was done")
 BUSY = Refusal(b"TRYAGAIN this node holds too many requests; nothing was done")
 UNHEARD = Refusal(b"CLUSTERDOWN this node has not heard a leader for too long to answer READONLY reads")
 NOT_YET = Refusal(b"CLUSTERDOWN this node is not a member of the cluster yet; nothing was done")
 UNKNOWN = Refusal(b"UNKNOWN the deadline passed with the outcome open; the command may have been applied")
 
+REPLIES_BYTES_MAX = 256 * 1024 * 1024
+"""Bytes of the replies to reads that came together; more than one connection may have unread anyway."""
 LOG_KEPT_MAX = 4
 """While the state is sent, the log behind it may grow to so many times `--snapshot-log-bytes`, of which
 `release_bytes` is half (rule C5)."""
@@ -276,7 +279,21 @@ class Replica:
         if request.transaction:
             self._finish(request, [machine.read_transaction(request.commands)])
         else:
-            self._finish(request, [machine.read(command) for command in request.commands])
+            self._finish(request, self._read_all(request.commands))
+
+    def _read_all(self, commands: Sequence[Command]) -> list[Reply]:
+        """Answer reads, as long as what they answer together can be held in memory."""
+        machine = self.machine
+        replies: list[Reply] = []
+        size = 0
+        for command in commands:
+            reply = machine.read(command) if size <= REPLIES_BYTES_MAX else TOO_MUCH
+            if type(reply) is bytes:
+                size += len(reply)
+            elif type(reply) is list:
+                size += sum(len(item) for item in reply if type(item) is bytes)
+            replies.append(reply)
+        return replies
 
     def _move_backlogs(self) -> None:
         """Dispatch what waited for a change of kind; a loop and not a recursion, for long backlogs."""
@@ -605,6 +622,9 @@ class Replica:
             request = due.popleft()
             if request.replies is None:
                 self._run(request)
+                if request.costly and due:
+                    effects.again = True  # others get their turn between two of these
+                    return
 
     def _warm_due(self, effects: Effects) -> bool:
         """Have the keys read that the next reads need; tell whether the first may be answered."""

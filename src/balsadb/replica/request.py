@@ -39,6 +39,7 @@ class Request:
         "clock_ms",
         "commands",
         "context",
+        "costly",
         "deadline_ms",
         "kind",
         "lane",
@@ -73,6 +74,8 @@ class Request:
         """Bytes of all arguments."""
         self.transaction = transaction
         """Of a read: run all commands as one transaction with one list reply."""
+        self.costly = False
+        """Of a read: it looks at many keys, so that other clients get their turn after it."""
         self.literals: list[tuple[int, bytes]] = []
         """Replies known beforehand: (number of other replies before it, encoded reply), ascending."""
         self.context: Any = None

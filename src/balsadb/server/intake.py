@@ -32,6 +32,8 @@ Without it 250 KB of input can ask for many seconds of work (bad input 16)."""
 
 CHANGES = frozenset({b"ADD", b"REMOVE", b"REPLACE", b"TRANSFER"})
 """Subcommands of RAFT whose outcome the whole cluster decides."""
+_NO_VERSION = b"-"
+"""No key ever has it."""
 WATCHED_KEYS_MAX = 4_096
 """Keys that a connection watches at a time."""
 WATCHED_BYTES_MAX = 1024 * 1024
@@ -55,6 +57,7 @@ class Piece:
         "block",
         "change",
         "closing",
+        "costly",
         "ended",
         "literals",
         "readonly",
@@ -78,6 +81,8 @@ class Piece:
         """An EXEC of reads alone that is the only thing in the piece that needs the replica."""
         self.change: list[bytes] | None = None
         """A change of the members or of the leader; such a command has a piece of its own."""
+        self.costly = False
+        """True when its last command looks at many keys; the piece ends with it."""
         self.answers = 0
         """Replies that the replica has to give."""
         self.size = 0
@@ -105,7 +110,9 @@ class Piece:
         kind = RequestKind.STALE_READ if readonly else RequestKind.READ
         if self.block is not None:
             return Request(lane, kind, self.block, [], 1, self.size, transaction=True)
-        return Request(lane, kind, [argv for _, argv in self.reads], [], self.answers, self.size)
+        request = Request(lane, kind, [argv for _, argv in self.reads], [], self.answers, self.size)
+        request.costly = self.costly
+        return request
 
 
 class _Transaction:
@@ -163,6 +170,8 @@ class Intake:
                 piece.reads.append((len(piece.writes), argv))
                 piece.answers += 1
                 piece.size += sum(map(len, argv))
+                if command.unlogged:
+                    piece.costly = piece.ended = True
             elif command.name == b"RAFT" and word(argv[1]) in CHANGES:
                 self._change(piece, argv)
             else:
@@ -264,15 +273,13 @@ class Intake:
             return
         transaction, changed = self._transaction, self._changed
         assert transaction is not None
-        conditions = self._conditions()
+        conditions = [b"", _NO_VERSION] if changed else self._conditions()
         self._end()
         if transaction.failed:
             self._say(piece, _ABORTED)
             return
-        if changed:
-            self._say(piece, NullArray())  # its number was not used
-            return
-        # Through the log even without a command: what an EXEC of nothing says is kept as any other reply.
+        # Through the log even without a command: what an EXEC of nothing says is kept as any other reply. And
+        # even when it can't run any more: an earlier attempt may have, and then its reply is repeated.
         piece.writes.append([ONCE_EXEC, *argv[1:4], b"%d" % len(transaction.commands), *conditions])
         piece.writes += transaction.commands
         piece.answers += 1

@@ -9,9 +9,13 @@ from balsadb.kv.command import Command, Handler, Kind
 from balsadb.kv.commands.floats import Infinite, add_floats, format_float, parse_float
 from balsadb.kv.commands.numbers import INTEGER_MAX, INTEGER_MIN, integer
 from balsadb.kv.keyspace import Keyspace
-from balsadb.kv.refusals import DECREMENT_OVERFLOW, NOT_A_FLOAT, NOT_AN_INTEGER, OVERFLOW
+from balsadb.kv.limits import CHANGE_BYTES_MAX
+from balsadb.kv.refusals import DECREMENT_OVERFLOW, NOT_A_FLOAT, NOT_AN_INTEGER, OVER_BUDGET, OVERFLOW
 from balsadb.kv.reply import Refusal, Reply
 
+_SIMPLE_BITS: Final = 512
+_LARGE_FLOAT_BYTES: Final = 512 * 1024
+"""What adding a number with thousands of digits counts for in an entry's budget: it takes milliseconds."""
 _INFINITE_SUM: Final = Refusal(b"ERR increment would produce NaN or Infinity")
 
 
@@ -63,6 +67,11 @@ def incrbyfloat(space: Keyspace, argv: list[bytes]) -> Reply:
         return NOT_A_FLOAT
     if isinstance(value, Infinite) or isinstance(amount, Infinite):
         return _INFINITE_SUM
+    for operand in (value, amount):
+        if operand.numerator.bit_length() + operand.denominator.bit_length() > _SIMPLE_BITS:
+            space.spent += _LARGE_FLOAT_BYTES
+    if space.spent > CHANGE_BYTES_MAX:
+        return OVER_BUDGET
     total = add_floats(value, amount)
     if isinstance(total, Infinite):
         return _INFINITE_SUM

@@ -21,6 +21,10 @@ SCAN_KEYS: Final = 10
 """Keys that a SCAN looks at when it does not say how many."""
 SCAN_KEYS_MAX: Final = 512
 """Keys that a SCAN looks at, whatever COUNT it has: about a millisecond."""
+KEYS_BYTES_MAX: Final = 1 << 20
+"""Bytes of keys that KEYS holds against its pattern."""
+RANDOM_SLICES_MAX: Final = 4
+"""Slices in which RANDOMKEY looks for a key that is not due, behind its point and from the beginning."""
 SCAN_BYTES_MAX: Final = 64 * 1024
 """Bytes of keys that are held against a pattern in one SCAN; past it the scan goes on with the next call."""
 KEYS_MAX: Final = 8_192
@@ -67,7 +71,7 @@ def scan(space: Keyspace, argv: list[bytes]) -> Reply:
 
 def _scan(space: Keyspace, cursor: int, count: int, glob: Glob, strings: bool) -> Reply:
     start = space.cursors.position(cursor) if cursor else b""
-    keys, then = space.slice(start, count)
+    keys, then, _ = space.slice(start, count)
     found: list[Reply] = []
     left = SCAN_BYTES_MAX
     for key in keys:
@@ -93,12 +97,15 @@ def keys(space: Keyspace, argv: list[bytes]) -> Reply:
         return _PATTERN_TOO_LONG
     glob = Glob(argv[1])
     found: list[Reply] = []
-    looked = 0
+    looked = size = 0
     position: bytes | None = glob.prefix
     while position is not None and looked <= KEYS_MAX:
-        some, position = space.slice(position, KEYS_MAX + 1 - looked)
-        looked += len(some)
+        some, position, count = space.slice(position, KEYS_MAX + 1 - looked)
+        looked += count
         for key in some:
+            size += len(key)
+            if size > KEYS_BYTES_MAX:
+                return _TOO_MANY
             if not key.startswith(glob.prefix):
                 return found
             if glob.matches(key):
@@ -108,7 +115,7 @@ def keys(space: Keyspace, argv: list[bytes]) -> Reply:
 
 def random_key(space: Keyspace, argv: list[bytes]) -> Reply:
     """RAFT.RANDOMKEY chance. The 8 bytes of chance say where between the first and the last key to look."""
-    some, _ = space.slice(b"", 1)
+    some, _, _ = space.slice(b"", 1)
     start = some[0] if some else b""
     last = space.last_key()
     if last is None:
@@ -122,10 +129,12 @@ def random_key(space: Keyspace, argv: list[bytes]) -> Reply:
     point = last[:same] + (low + chance % (high - low + 1)).to_bytes(8, "big")
     for position in (point, b""):
         then: bytes | None = position
-        while then is not None:
-            some, then = space.slice(then, SCAN_KEYS)
+        slices = RANDOM_SLICES_MAX
+        while then is not None and slices:
+            slices -= 1
+            some, then, _ = space.slice(then, SCAN_KEYS_MAX)
             if some:
-                return some[chance % len(some)]
+                return some[chance % min(len(some), SCAN_KEYS)]
     return None
 
 

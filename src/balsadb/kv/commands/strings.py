@@ -7,8 +7,8 @@ from typing import Final
 from balsadb.kv.command import Command, Kind
 from balsadb.kv.commands.options import parse_options
 from balsadb.kv.keyspace import Keyspace
-from balsadb.kv.limits import REPLY_BYTES_MAX
-from balsadb.kv.refusals import REPLY_TOO_LONG, wrong_arity
+from balsadb.kv.limits import REPLY_BYTES_MAX, VALUE_BYTES_MAX
+from balsadb.kv.refusals import REPLY_TOO_LONG, VALUE_TOO_LONG, wrong_arity
 from balsadb.kv.reply import OK, Refusal, Reply
 
 
@@ -75,6 +75,8 @@ def get(space: Keyspace, argv: list[bytes]) -> Reply:
 def append(space: Keyspace, argv: list[bytes]) -> Reply:
     """APPEND key value."""
     former = space.get(argv[1])
+    if former is not None and len(former[0]) + len(argv[2]) > VALUE_BYTES_MAX:
+        return VALUE_TOO_LONG  # before megabytes are copied, which nothing would count
     value = argv[2] if former is None else former[0] + argv[2]
     return space.update(argv[1], value, former) or len(value)
 
