@@ -171,7 +171,7 @@ ELSEWHERE = {b"TTL", b"PTTL", b"SCAN", b"KEYS"}
 DRAWN = [
     name
     for name, command in COMMANDS.items()
-    if command.handler and b"." not in name and name not in ELSEWHERE
+    if command.handler and b"." not in name and name not in ELSEWHERE and command.group != b"sessions"
 ]
 
 
@@ -240,6 +240,96 @@ def test_random_transactions_get_the_replies_of_redis(redis, seed):
         assert redis.ask([[b"MULTI"], *reads, [b"EXEC"]]).endswith(answer)
 
 
+def numbers(data: bytes) -> list[int]:
+    return [int(part) for part in data.decode().replace(":", "").split()]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_keys_that_expire_after_a_time_do_so_as_in_redis(redis, seed):
+    """Both clocks run while the test does, so what is left of a time is compared within two seconds."""
+    draw, ours = Draw(2000 + seed), Ours()
+    for _ in range(150):
+        time = draw.random.randrange(100, 10_000)
+        key = draw.random.choice(KEYS[:4])
+        seconds, millis = b"%d" % time, b"%d" % (time * 1000 + draw.random.randrange(1000))
+        option = draw.random.choice([[], [b"GT"], [b"LT"], [b"NX"], [b"XX"], [b"XX", b"GT"]])
+        command = draw.random.choice(
+            [
+                [b"SET", key, b"v", b"EX", seconds],
+                [b"SET", key, b"v", b"PX", millis],
+                [b"SET", key, b"w", b"KEEPTTL"],
+                [b"SET", key, b"w"],
+                [b"SETEX", key, seconds, b"v"],
+                [b"PSETEX", key, millis, b"v"],
+                [b"GETEX", key, b"EX", seconds],
+                [b"GETEX", key, b"PX", millis],
+                [b"GETEX", key, b"PERSIST"],
+                [b"EXPIRE", key, seconds, *option],
+                [b"PEXPIRE", key, millis, *option],
+                [b"PERSIST", key],
+                [b"APPEND", key, b"x"],
+                [b"RENAME", key, draw.random.choice(KEYS[:4])],
+                [b"DEL", key],
+            ]
+        )
+        [reply] = ours.ask([command], [])
+        assert encode_reply(reply, False) == redis.ask([command]), command
+        for name, tolerance in ((b"TTL", 2), (b"PTTL", 2000), (b"EXPIRETIME", 2), (b"PEXPIRETIME", 2000)):
+            question = [[name, key] for key in KEYS[:4]]
+            theirs = numbers(redis.ask(question))
+            mine = numbers(b"".join(encode_reply(ours.machine.read(ask), False) for ask in question))
+            for left, right in zip(mine, theirs, strict=True):
+                assert left == right if right < 0 else abs(left - right) <= tolerance, (command, name)
+
+
+@pytest.mark.parametrize(
+    "pattern", [b"*", b"k?y", b"k*", b"[a-c]*", b"*[^y]", rb"\*x", b"", b"[", b"k[", b"a\\", b"[a-"]
+)
+def test_keys_and_scan_find_what_redis_finds(redis, pattern):
+    ours = Ours()
+    names = [b"key", b"kay", b"a", b"b1", b"", b"*x", b"k", b"[", b"k[", b"a\\", b"z" * 200]
+    commands = [[b"SET", name, b"v"] for name in names]
+    ours.ask(commands, [])
+    redis.ask(commands)
+    expected = sorted(parse(redis.ask([[b"KEYS", pattern]])))
+    assert ours.machine.read([b"KEYS", pattern]) == expected
+    question = [b"SCAN", b"0", b"MATCH", pattern, b"COUNT", b"100", b"TYPE", b"string"]
+    assert ours.machine.read(question)[1] == expected
+    cursor, found = parse(redis.ask([question]))
+    assert (cursor, sorted(found)) == (b"0", expected)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "abc",
+        "0 COUNT 0",
+        "0 COUNT x",
+        "0 COUNT",
+        "0 FOO",
+        "0 MATCH",
+        "0 TYPE",
+        "0 COUNT 1 FOO 1",
+        "1x",
+        "",
+        " 1",
+    ],
+)
+def test_scan_refuses_what_redis_refuses(redis, words):
+    command = [b"SCAN", *(words.encode().split(b" "))]
+    assert encode_reply(Ours().machine.read(command), False) == redis.ask([command])
+
+
+def test_floats_are_added_as_redis_adds_them(redis):
+    draw, ours = random.Random(3), Ours()
+    for number in range(2_000):
+        first = b"%de%d" % (draw.randrange(-(10**18), 10**18), draw.randrange(-30, 12))
+        second = draw.choice(FLOATS) if draw.random() < 0.1 else repr(draw.uniform(-1e9, 1e9)).encode()
+        commands = [[b"SET", b"f", first], [b"INCRBYFLOAT", b"f", second], [b"INCRBYFLOAT", b"f", b"0.1"]]
+        got = b"".join(encode_reply(reply, False) for reply in ours.ask(commands, []))
+        assert got == redis.ask(commands), (number, first, second)
+
+
 def cut(replies: bytes) -> Iterator[bytes]:
     """Yield the bytes of each reply. None of them is nested deeper than a list of strings."""
     position = 0
@@ -259,7 +349,7 @@ def cut(replies: bytes) -> Iterator[bytes]:
 
 # ------------------------------------------------------------------ the table
 
-SHARED = [name for name, command in COMMANDS.items() if command.group != b"raft"]
+SHARED = [name for name, command in COMMANDS.items() if command.group not in (b"raft", b"sessions")]
 YOUNGER_THAN_REDIS_7_0 = {b"client|no-touch", b"client|setinfo"}
 
 

@@ -10,7 +10,10 @@ import re
 from fractions import Fraction
 from typing import Final
 
-_TEXT_BYTES_MAX: Final = 255
+_TEXT_BYTES_MAX: Final = 8_192
+"""Longer than any number that INCRBYFLOAT can have written."""
+_PIECE: Final = 1_000
+"""Digits that are converted at a time: Python refuses more than 4,300."""
 _MANTISSA_BITS: Final = 64
 _EXPONENT_MIN: Final = -16_445
 """Of the last bit of the smallest number."""
@@ -18,6 +21,7 @@ _LIMIT: Final = 1 << 16_384
 """Numbers from here on are infinite."""
 _POWER_MAX: Final = 6_000
 """Powers of ten far outside what a number can be."""
+_POWER_BYTES_MAX: Final = 20
 _DIGITS: Final = 17
 _NUMBER: Final = re.compile(rb"([+-]?)(\d*)(?:\.(\d*))?(?:[eE]([+-]?\d+))?")
 _HEX: Final = re.compile(rb"([+-]?)0[xX]([0-9a-fA-F]*)(?:\.([0-9a-fA-F]*))?(?:[pP]([+-]?\d+))?")
@@ -47,9 +51,11 @@ def parse_float(text: bytes) -> Fraction | Infinite | None:
     digits = whole + (part or b"")
     if not digits:
         return None
-    mantissa = int(digits, 16 if hexadecimal else 10)
+    mantissa = int(digits, 16) if hexadecimal else _whole(digits)
     if not mantissa:
         return Fraction(0)
+    if power is not None and len(power) > _POWER_BYTES_MAX:
+        return None
     exponent = int(power or b"0")
     shift = len(part or b"")
     if hexadecimal:
@@ -59,7 +65,7 @@ def parse_float(text: bytes) -> Fraction | Infinite | None:
         value = Fraction(mantissa) * Fraction(2) ** exponent
     else:
         exponent -= shift
-        if abs(exponent) > _POWER_MAX:
+        if abs(exponent) > _POWER_MAX + len(digits):
             return None
         value = Fraction(mantissa) * Fraction(10) ** exponent
     rounded = _round(value)
@@ -86,12 +92,19 @@ def format_float(value: Fraction) -> bytes:
     return text + b"." + (b"%017d" % part).rstrip(b"0") if part else text
 
 
+def _whole(digits: bytes) -> int:
+    value = 0
+    for start in range(0, len(digits), _PIECE):
+        piece = digits[start : start + _PIECE]
+        value = value * 10 ** len(piece) + int(piece)
+    return value
+
+
 def _decimal(value: int) -> bytes:
-    """Return the digits of a whole number, however many: Python's own conversion refuses more than 4,300."""
     parts: list[bytes] = []
-    while value >= 10**1000:
-        value, part = divmod(value, 10**1000)
-        parts.append(b"%01000d" % part)
+    while value >= 10**_PIECE:
+        value, part = divmod(value, 10**_PIECE)
+        parts.append(b"%0*d" % (_PIECE, part))
     return b"%d" % value + b"".join(reversed(parts))
 
 

@@ -44,26 +44,24 @@ def scan(space: Keyspace, argv: list[bytes]) -> Reply:
     if cursor is None:
         return _INVALID_CURSOR
     count, pattern, kind = SCAN_KEYS, b"*", b"string"
-    words = argv[2:]
-    if len(words) % 2:
-        words = [*words, b""]
-    for option, value in zip(words[::2], words[1::2], strict=True):
+    for at in range(2, len(argv), 2):
+        option, value = argv[at], argv[at + 1 : at + 2]
+        if not value:
+            return SYNTAX_ERROR
         match option[:8].upper():
             case b"COUNT":
-                number = integer(value)
+                number = integer(value[0])
                 if number is None:
                     return NOT_AN_INTEGER
                 if number < 1:
                     return SYNTAX_ERROR
                 count = number
             case b"MATCH":
-                pattern = value
+                pattern = value[0]
             case b"TYPE":
-                kind = value[:8].lower()
+                kind = value[0][:8].lower()
             case _:
                 return SYNTAX_ERROR
-    if len(argv) % 2:
-        return SYNTAX_ERROR
     if len(pattern) > PATTERN_BYTES_MAX:
         return _PATTERN_TOO_LONG
     return _scan(space, cursor, min(count, SCAN_KEYS_MAX), Glob(pattern), kind == b"string")
@@ -85,9 +83,9 @@ def _scan(space: Keyspace, cursor: int, count: int, glob: Glob, strings: bool) -
 
 
 def _cursor(text: bytes) -> int | None:
-    if not text.isdigit() or len(text) > _CURSOR_DIGITS_MAX:
+    if (text and not text.isdigit()) or len(text) > _CURSOR_DIGITS_MAX:
         return None
-    cursor = int(text)
+    cursor = int(text or b"0")  # as Redis, to which an empty one is a beginning
     return cursor if cursor <= CURSOR_MAX else None
 
 
