@@ -256,3 +256,14 @@ def test_the_members_are_not_changed_inside_a_transaction(intake):
     piece = sort(intake, "MULTI", "RAFT REMOVE 3")
     assert piece.change is None
     assert piece.literals[-1][1] == b"-ERR Command not allowed inside a transaction\r\n"
+
+
+def test_a_transaction_to_run_once_whose_keys_have_changed_is_not_answered_by_the_node(intake):
+    """It may be a copy of one that ran: only the log knows."""
+    sort(intake, "WATCH a")
+    intake.watched([b"a"], [b"5:0"])
+    sort(intake, "WATCH a")
+    intake.watched([b"a"], [b"7:0"])
+    piece = sort(intake, "MULTI", "INCR a", "ONCE i 1 1 EXEC")
+    assert piece.writes == [[*argv("ONCE.EXEC i 1 1 1"), b"", b"changed"], argv("INCR a")]
+    assert piece.answers == 1

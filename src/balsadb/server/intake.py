@@ -41,6 +41,8 @@ _NESTED = Refusal(b"ERR MULTI calls can not be nested")
 _EXEC_WITHOUT = Refusal(b"ERR EXEC without MULTI")
 _DISCARD_WITHOUT = Refusal(b"ERR DISCARD without MULTI")
 _ABORTED = Refusal(b"EXECABORT Transaction discarded because of previous errors.")
+_NO_VERSION = b"changed"
+"""What no key has as its version."""
 _NOT_IN_MULTI = Refusal(b"ERR Command not allowed inside a transaction")
 _WATCH_INSIDE = Refusal(b"ERR WATCH inside MULTI is not allowed")
 _TOO_MANY_WATCHED = Refusal(b"ERR too many keys are watched; EXEC will do nothing")
@@ -270,8 +272,8 @@ class Intake:
             self._say(piece, _ABORTED)
             return
         if changed:
-            self._say(piece, NullArray())  # its number was not used
-            return
+            # Not answered here: it may be the repetition of one that ran before its own changes were seen.
+            conditions = [b"", _NO_VERSION]
         # Through the log even without a command: what an EXEC of nothing says is kept as any other reply.
         piece.writes.append([ONCE_EXEC, *argv[1:4], b"%d" % len(transaction.commands), *conditions])
         piece.writes += transaction.commands
