@@ -293,6 +293,22 @@ class TestTransactions:
     def test_one_without_a_session_changes_nothing(self, timed):
         assert timed.batch("ONCE.EXEC x 1 1 1", "INCR a", "GET a") == [EXPIRED, None]
 
+    def test_one_that_watched_keys_gets_its_reply_again_though_they_have_changed_since(self, timed):
+        """It has most often changed them by itself."""
+        id = timed.open()
+        block = [f"ONCE.EXEC {id} 1 1 1 a 0", "INCR a"]
+        assert timed.batch(*block) == [[1]]
+        assert timed.batch(*block) == [[1]]
+        assert timed.batch(f"ONCE.EXEC {id} 1 1 1 a changed", "INCR a") == [[1]]
+
+    def test_one_whose_keys_had_changed_did_nothing_and_does_nothing_later(self, timed):
+        id = timed.open()
+        timed.do("SET a 5")
+        block = [f"ONCE.EXEC {id} 1 1 1 a 0", "INCR b"]
+        assert timed.batch(*block) == ["null array"]
+        timed.do("DEL a")
+        assert timed.batch(*block, "GET b") == ["null array", None]
+
     def test_an_empty_one_is_kept_too(self, timed):
         id = timed.open()
         assert timed.batch(f"ONCE.EXEC {id} 1 1 0", f"ONCE {id} 1 1 INCR a") == [[], REUSED]
@@ -437,6 +453,7 @@ class TestColdKeys:
             (["ONCE i 1 1 SET a x"], []),
             (["ONCE i 1 1 SET a x NX"], [b"a"]),
             (["ONCE.EXEC i 1 1 2", "INCR a", "GET b"], [b"a", b"b"]),
+            (["ONCE.EXEC i 1 1 1 w 0 x 5:1", "INCR a"], [b"w", b"x", b"a"]),
             (["ONCE i 1 1 NOSUCH a", "SESSION OPEN n 5000"], []),
         ],
     )

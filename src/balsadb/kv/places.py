@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from balsadb.kv.batch import EXEC
+from balsadb.kv.batch import EXEC, ONCE_EXEC
 from balsadb.kv.command import Command, Kind
 from balsadb.kv.delta import DeltaStore
 from balsadb.kv.table import COMMANDS, lookup
@@ -32,6 +32,8 @@ def _keys(argv: Sequence[bytes]) -> Iterable[bytes]:
         return ()
     if argv[0] == EXEC:
         return argv[2::2]  # the keys that are watched
+    if argv[0] == ONCE_EXEC:
+        return argv[5::2]
     command = _LOOKING.get(argv[0])
     if command is None:
         found = lookup(argv[0])

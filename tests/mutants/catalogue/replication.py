@@ -110,7 +110,11 @@ REPLICATION = (
         "log time follows the leader's own clock",
         "S6",
         40,
-        ("raft.clock:stamp", "return max(last_ms, wall_ms + offset_ms)", "return wall_ms"),
+        (
+            "raft.replication:stamp_now",
+            "stamp(core.log.last_time_ms, core.steady_ms, leader.clock_offset)",
+            "core.wall_ms",
+        ),
     ),
     mutant(
         "a repeated append is acknowledged while the first is being written",
