@@ -236,3 +236,10 @@ def test_a_step_that_is_not_legal_stops_the_leader():
     core = cluster.node(1).core
     with pytest.raises(InvariantError):
         _append(core, core.state, broken)
+
+
+def test_two_newcomers_with_one_address_are_refused():
+    old = Configuration((1, 2, 3))
+    twins = [Member(4, "h:1", "c:1"), Member(5, "h:1", "c:2")]
+    with pytest.raises(Denial, match="h:1 is the peer address of node 4"):
+        planned(old, twins, [])

@@ -721,3 +721,24 @@ def test_a_start_from_a_state_needs_a_log_that_leads_to_it():
     assert Log(recovered, 20, 1 << 20).commit_index == 20
     with pytest.raises(InvariantError, match="outside of the log"):
         Log(recovered, 21, 1 << 20)
+
+
+def test_a_state_that_contradicts_the_leader_of_this_term_ends_the_term():
+    """It was committed in a later one. The leader counts as durable here what the install takes away."""
+    cluster = SnapshotCluster(3, logs={3: [1] * 4})
+    cluster.deliver(Append(2, 3, 2, 4, 1, 0, 0, tuple(e.encoded for e in entries_of([1] * 4 + [2] * 6)[4:])))
+    cluster.pump(cluster.servers[3])
+    node = restored(cluster, index=8, term=1).up
+    assert (node.term, node.last_index) == (3, 8)
+    cluster.deliver(Heartbeat(2, 3, 2, 0, 0, 10, 10))  # of the old term: no loss
+
+
+def test_a_deposed_leader_may_hear_of_an_index_that_it_has_not_got():
+    cluster = SnapshotCluster(3, logs={n: [1] * 6 for n in (1, 2, 3)})
+    cluster.elect(1)
+    cluster.settle()
+    leader = cluster.node(1)
+    leader.core.state.progress[3].become_snapshot()
+    leader.snapshot_ended(3, 1_000)
+    assert leader.core.state.progress[3].next == leader.last_index + 1
+    cluster.settle()

@@ -101,6 +101,7 @@ def _check_names(old: Configuration, add: Sequence[Member], remove: Collection[N
         elif member.id in remove:
             reason = f"node {member.id} can't be added and removed at once"
         else:
+            addresses[member.peer_address] = member.id
             continue
         raise Denial(Verdict.REFUSED, reason)
     for node in remove:
@@ -258,8 +259,14 @@ def tick(core: Core, leader: Leader) -> None:
 
 
 def _caught_up(core: Core, leader: Leader, node: NodeId) -> bool:
-    """Tell whether a learner may become a voter: it has caught up, and its directory is bound (rule W5)."""
+    """Tell whether a learner may become a voter: it has caught up, and its directory is bound (rule W5).
+
+    It votes only once its own log shows that. If it counted before, and could learn it from nobody but the
+    leader, the death of the leader would leave a voter that can't help to elect another one.
+    """
     peer, member = leader.progress[node], core.configuration.member(node)
+    if peer.match < core.configurations.index:
+        return False
     caught_up = peer.catching_up(core.log.last_index, core.now, core.options.election_ticks)
     bound = not core.configuration.cluster_id or (member is not None and bool(member.store_id))
     return caught_up and bound and _alive(core, leader, node)

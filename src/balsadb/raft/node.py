@@ -361,10 +361,22 @@ class Node:
             # It was not on disk yet when the process ended that refused entries in that term. No log may hold
             # a later term than its node.
             become_follower(core, term, NOBODY)
+        elif self._contradicts_leader(index, term):
+            # The leader of this term wrote something else there, so the state was committed in a later one,
+            # though nobody has said so yet. What that leader counts as durable here is about to go.
+            become_follower(core, core.term + 1, NOBODY)
         core.restore(index, term, time_ms, configuration)
         if isinstance(core.state, Follower):
             following.restored(core, core.state)
         return True
+
+    def _contradicts_leader(self, index: Index, term: Term) -> bool:
+        """Tell whether this term's leader has another entry at `index` than a committed one of `term`."""
+        core, state = self._core, self._core.state
+        here = core.log.term_at(index)
+        if index > core.log.last_index or here == term:
+            return False
+        return here == core.term or (isinstance(state, Follower) and state.verified >= index)
 
     def snapshot_ended(self, follower: NodeId, index: Index) -> None:
         """Note that a follower was sent the state as of `index`, or, with 0, that it could not be sent."""

@@ -284,7 +284,8 @@ def snapshot_ended(core: Core, leader: Leader, peer_id: NodeId, index: Index) ->
     peer = leader.progress.get(peer_id)
     if peer is None or peer.pace is not Pace.SNAPSHOT:
         return
-    peer.become_probe(max(index, core.log.base_index) + 1)
+    # A leader that was deposed and does not know it yet may hear of an index that its log has not got.
+    peer.become_probe(max(min(index, core.log.last_index), core.log.base_index) + 1)
     leader.dirty = True
 
 

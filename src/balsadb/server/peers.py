@@ -218,14 +218,15 @@ class Peers:
         node = hello.node_id
         if self._book.called(node, hello.peer_address):
             self.follow(alone=self._alone)
-        if node in self._nudges:
-            self._nudges[node].set()
+        # The task that dials it may not have begun yet; it must not wait for a call that has come.
+        self._nudges.setdefault(node, asyncio.Event()).set()
 
     def _let_go(self, node: NodeId) -> None:
         dialler = self._diallers.get(node)
         if dialler is None or (node in self._addresses and not self._alone):
             return
         del self._diallers[node]
+        self._nudges.pop(node, None)
         dialler.cancel()
         for peer in self.inbound:
             if peer.node == node and peer.transport is not None:
@@ -283,7 +284,7 @@ class Peers:
         """Keep one connection to `node` for as long as this node lives."""
         pause = REDIAL_SECONDS_MIN
         last_reason = ""
-        nudge = self._nudges[node] = asyncio.Event()
+        nudge = self._nudges.setdefault(node, asyncio.Event())
         me, known = self.driver.replica.node.id, self.driver.replica.node.configuration
         if me not in known.everyone() and me not in known.removed:
             await nudge.wait()  # a new node is let in only when it was added; then it is called

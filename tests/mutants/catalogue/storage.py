@@ -126,6 +126,8 @@ STORAGE = (
             "if body[-1] != 0 and records.count_zero_sectors(body) <= batch.zero_sectors:",
             "if False:",
         ),
+        # The noted end of the log is a second line of defence behind it.
+        ("storage.log_end:check_reached", "replay.batch < end.batch", "False"),
         focus=FLIPS,
     ),
     scripted(
