@@ -82,17 +82,16 @@ SNAPSHOTS = (
         ),
         focus=ALL_DOWN,
     ),
-    mutant(
+    scripted(
         "the oldest file of the log is removed last",
         "W2",
-        200,
+        "storage/test_wal_compaction.py::test_files_go_oldest_first_each_durably",
         (
             "storage.wal:Wal.collect",
             "self._files.remove(self._obsolete[0])",
             "self._files.remove(self._obsolete[-1])",
         ),
         ("storage.wal:Wal.collect", "self._obsolete.pop(0)", "self._obsolete.pop()"),
-        focus={"small_cuts": True, "crashes_in_writes": 0.005, "crashes": 60.0, "padding_bytes": 5_000},
     ),
     scripted(
         "the configuration inside a state is forgotten when the log is kept",
