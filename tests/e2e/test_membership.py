@@ -173,6 +173,8 @@ def _judge(cluster: LocalCluster, life: Life) -> None:
 def test_a_node_that_was_dead_when_it_was_removed_learns_of_it_and_serves_nobody(cluster):
     leader = cluster.wait_leader()
     dead = next(node for node in cluster.nodes if node != leader)
+    # Before that it can't tell its own cluster from another one that answers at the same addresses.
+    wait_until(lambda: status_of(cluster, dead)["cluster_id"], "it never hears of its cluster's id")
     cluster.kill(dead)
     balsadb(cluster, "member", "remove", str(dead))
     cluster.start(dead)
