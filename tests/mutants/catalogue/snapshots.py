@@ -183,11 +183,11 @@ SNAPSHOTS = (
         "replica/test_warming.py",
         ("replica.replica:Replica._warm_entries", "return self._warm(keys, effects)", "return True"),
     ),
-    mutant(
+    scripted(
         "an installed state is acknowledged before the log begins behind it",
         "C4",
-        400,
+        "raft/test_snapshots.py::"
+        "test_an_installed_state_is_acknowledged_once_the_log_begins_behind_it_and_its_entries_only_from_disk",
         ("raft.core:Core.may_acknowledge", "and not disk.restarting", ""),
-        focus={"small_cuts": True, "nodes": 3, "state_losses": 60.0, "crashes": 60.0},
     ),
 )
