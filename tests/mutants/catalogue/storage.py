@@ -166,4 +166,16 @@ STORAGE = (
         "storage/test_files.py::test_more_buffers_than_one_call_takes_are_still_one_write",
         ("storage.files:_OsFile.write", "if len(buffers) > IOV_MAX:", "if False:"),
     ),
+    scripted(
+        "what the kernel could not sync counts",
+        "W4",
+        "server/test_disk.py::test_nothing_counts_after_a_sync_that_failed",
+        ("server.disk:LogDisk._synced", "if error:", "if False:"),
+    ),
+    scripted(
+        "what the kernel was told to sync counts at once",
+        "W4",
+        "server/test_disk.py::test_a_write_counts_only_when_the_kernel_has_synced_it",
+        ("server.disk:LogDisk._begin", "self._idle.clear()", "self._done(write)"),
+    ),
 )
