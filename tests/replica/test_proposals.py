@@ -81,7 +81,7 @@ def test_while_the_disk_works_few_commands_collect_and_many_do_not(node, proposa
 
 
 def test_while_another_leader_works_on_a_payload_few_commands_collect_and_many_do_not(node, proposals):
-    """Each payload costs every node a turn, so those of followers must not be small because they are early."""
+    """Each payload costs every node a turn, so a follower must not send small ones early."""
     assert node.leader != node.id
     proposals.add(write("a"))
     proposals.flush(0, disk_idle=True)

@@ -85,8 +85,8 @@ class Proposals:
                 # An older term's payloads may still run: a newer one must not overtake them (rule P2).
                 if self._window[-1].term != node.term or self._window_bytes >= options.window_bytes_max:
                     return
-                # The disk works anyway, or the leader on the payload before, and every payload costs all nodes
-                # a turn: larger ones make everybody faster (design section 10).
+                # The disk works anyway, or the leader on the payload before. Every payload costs all nodes a
+                # turn, so larger ones make everybody faster (design section 10).
                 busy = not disk_idle or node.leader != node.id
                 if busy and self._queued_commands < options.collect_commands_min:
                     return
