@@ -272,3 +272,10 @@ def test_keys_of_the_state_and_of_the_log_behind_it(tmp_path):
     held = bookkeeping(1, index=2, term=1, origins=((1, 1, 2),))
     node.state({b"a": b"from the state"}, held)
     assert keys_of(node, Current(str(node.state_path / "1"), 0)) == (3, {})
+
+
+def test_keys_of_a_node_that_joined_later_and_so_names_no_initial_members(tmp_path):
+    node = NodeDirectory(tmp_path / "d", cluster="")
+    membership = encode_entry(1, 2, 1002, EntryKind.MEMBERSHIP, encode_configuration(CLUSTER))
+    node.write(command(1, 1, b"SET", b"a", b"1"), membership, state=HardState(1, 2, 2))
+    assert keys_of(node) == (2, {b"a": b"1"})
