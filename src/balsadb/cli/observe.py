@@ -68,7 +68,7 @@ def digest(servers: str | None, seconds: float, as_json: bool) -> bool:
     addresses = server_addresses(servers)
     first, index, expected = _first_digest(addresses, seconds, advice(servers))
     rows: list[Row] = []
-    for address, reply in _ask_all(addresses, ["RAFT", "DIGEST", index], seconds):
+    for address, reply in ask_all(addresses, ["RAFT", "DIGEST", index], seconds):
         row: Row = {"address": format_address(*address)}
         if isinstance(reply, BalsaError):
             row["error"] = str(reply)
@@ -105,17 +105,17 @@ def _first_digest(addresses: Sequence[Address], seconds: float, hint: str) -> tu
             raise ProtocolError(f"{format_address(*address)} answered RAFT DIGEST with {reply!r}")
         return address, reply[0], _text(reply[1])
     if all(isinstance(error, NoServer) for error in errors):
-        raise _nobody(addresses, errors, hint)
+        raise nobody(addresses, errors, hint)
     raise next(error for error in errors if not isinstance(error, NoServer))
 
 
 def _status_rows(addresses: Sequence[Address], seconds: float, hint: str | None) -> list[Row]:
     """Return a row per server; with a hint, raise `NoServer` when not a single one answers."""
-    answers = _ask_all(addresses, ["RAFT", "STATUS"], seconds)
+    answers = ask_all(addresses, ["RAFT", "STATUS"], seconds)
     errors = [reply for _, reply in answers if isinstance(reply, BalsaError)]
     if hint is not None and len(errors) == len(answers):
         if all(isinstance(error, NoServer) for error in errors):
-            raise _nobody(addresses, errors, hint)
+            raise nobody(addresses, errors, hint)
         raise next(error for error in errors if not isinstance(error, NoServer))
     rows = [_status_row(address, reply) for address, reply in answers]
     commit = max((row["commit_index"] for row in rows if "commit_index" in row), default=0)
@@ -165,7 +165,7 @@ def _status_table(rows: Sequence[Row]) -> Table:
     return table
 
 
-def _ask_all(
+def ask_all(
     addresses: Sequence[Address], command: Sequence[Word], seconds: float
 ) -> list[tuple[Address, Any]]:
     """Ask every server at the same time, so that one that is silent costs its time only once."""
@@ -180,7 +180,7 @@ def _ask_all(
         return list(zip(addresses, threads.map(one, addresses), strict=True))
 
 
-def _nobody(addresses: Sequence[Address], errors: Sequence[BaseException], hint: str) -> NoServer:
+def nobody(addresses: Sequence[Address], errors: Sequence[BaseException], hint: str) -> NoServer:
     reasons = dict.fromkeys(_reason(str(error)) for error in errors)
     return NoServer(f"no server answers at {format_addresses(addresses)} ({'; '.join(reasons)}){hint}")
 
