@@ -12,7 +12,7 @@ the configuration of the new incarnation. So nothing new has to be understood at
 * the entries that were not known to be committed are. There is nobody left who could say otherwise.
 
 The directory means what it meant before until `CURRENT` is switched, in one step, and is recovered from then
-on. What a process that is killed before or after that leaves behind, the next start removes or finishes; so
+on. What a process leaves behind that is killed before or after, the next start removes or finishes, and so
 does another recovery.
 """
 
@@ -35,7 +35,7 @@ from balsadb.storage.datadir import DataDirectory
 from balsadb.storage.files import Files
 from balsadb.storage.meta import Meta
 from balsadb.storage.opening import open_log
-from balsadb.storage.state import STALL_SECONDS, StateDirectory, StateStore, make_durable
+from balsadb.storage.state import STALL_SECONDS, Current, StateDirectory, StateStore, make_durable
 from balsadb.storage.survivors import Survivor, initial
 from balsadb.storage.view import apply_entry, first_members
 from balsadb.storage.wal import Wal, WalOptions
@@ -56,30 +56,20 @@ def make_sole_voter(files: Files, chosen: Survivor, term: Term, cluster_id: byte
     """
     directory = DataDirectory.open(chosen.place, files, chosen.node, chosen.beginning)
     try:
-        states = StateDirectory(files, directory.state_path)
-        current = states.current()
-        states.clean()
-        fresh = states.fresh()
-        store = StateStore(current.path)
+        meta, states = directory.meta, StateDirectory(files, directory.state_path)
+        outgoing = f"{directory.group_path}/outgoing"  # a start removes what is left behind there
+        shutil.rmtree(outgoing, ignore_errors=True)
+        files.make_directories(outgoing)
+        work = f"{outgoing}/recovered"
         try:
-            held, meta = store.bookkeeping, directory.meta
-            wal, recovered = open_log(
-                files, directory.wal_path, meta.store_id, WalOptions(), held, current.installed
-            )
-            try:
-                if (recovered.last_index, _term_of(recovered)) != (chosen.last_index, chosen.last_term):
-                    raise UsageError(f"{chosen.place} has changed since it was looked at; look again")
-                store.checkpoint(fresh)
-                new = successor(_in_force(held, recovered, meta), meta, cluster_id)
-                held = _advance(fresh, wal, recovered, meta, new, term)
-            finally:
-                wal.close()
-        except BaseException:
-            shutil.rmtree(fresh, ignore_errors=True)
-            raise
+            new, held = _build(files, directory, states.current(), chosen, work, term, cluster_id)
+            make_durable(files, work)
+            states.clean()
+            fresh = states.fresh()
+            files.rename(work, fresh)
+            files.sync_directory(states.path)
         finally:
-            store.close()
-        make_durable(files, fresh)
+            shutil.rmtree(outgoing, ignore_errors=True)
         states.switch(os.path.basename(fresh), held.index)
         # From here on it is recovered. A start would do the rest, too.
         wal, _ = open_log(files, directory.wal_path, meta.store_id, WalOptions(), held, held.index)
@@ -89,6 +79,35 @@ def make_sole_voter(files: Files, chosen: Survivor, term: Term, cluster_id: byte
         return new
     finally:
         directory.close()
+
+
+def _build(
+    files: Files,
+    directory: DataDirectory,
+    current: Current,
+    chosen: Survivor,
+    path: str,
+    term: Term,
+    cluster_id: bytes,
+) -> tuple[Configuration, Bookkeeping]:
+    """Make the state of the recovered node at `path`, out of the present state and log, which stay."""
+    meta = directory.meta
+    store = StateStore(current.path)
+    try:
+        held = store.bookkeeping
+        wal, recovered = open_log(
+            files, directory.wal_path, meta.store_id, WalOptions(), held, current.installed
+        )
+        try:
+            if (recovered.last_index, _term_of(recovered)) != (chosen.last_index, chosen.last_term):
+                raise UsageError(f"{chosen.place} has changed since it was looked at; look again")
+            store.checkpoint(path)
+            new = successor(_in_force(held, recovered, meta), meta, cluster_id)
+            return new, _advance(path, wal, recovered, meta, new, term)
+        finally:
+            wal.close()
+    finally:
+        store.close()
 
 
 def successor(old: Configuration, meta: Meta, cluster_id: bytes) -> Configuration:

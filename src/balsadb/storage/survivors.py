@@ -205,10 +205,10 @@ def initial(meta: Meta) -> Configuration:
 def _unfit(meta: Meta, start: Start, configuration: Configuration) -> str:
     if not meta.admitted:
         return "this directory was never admitted to vote: another one may have acknowledged under its id"
+    if start.stateless:
+        return "the state that its log continues is lost, and only another node has it"
     if meta.node_id not in configuration.everyone():
         return "it is not a member, as far as its own log says"
     if not configuration.cluster_id:
         return "its cluster had no id yet, so it holds next to nothing: begin a new cluster"
-    if start.stateless:
-        return "the state that its log continues is lost, and only another node has it"
     return ""
