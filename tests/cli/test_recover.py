@@ -249,6 +249,23 @@ def test_what_is_no_directory_is_a_sentence(run, tmp_path):
     assert run("recover", tmp_path / "none") == (2, "", f"balsadb: {tmp_path}/none is not a directory\n")
 
 
+def test_logs_that_contradict_each_other_are_told(run, tmp_path):
+    nodes = [make_node(tmp_path / "one", 1, 6, 1, 6), make_node(tmp_path / "three", 3, 4, 2, 2)]
+    status, out, _ = run("recover", *[node.path for node in nodes])
+    assert status == 0
+    assert f"{nodes[0].path} knows that entries up to 6 are committed, and that log lacks them" in out
+    assert "Nothing that was acknowledged is lost" not in out
+
+
+def test_inspect_tells_of_the_recovery_and_of_a_node_that_joined_later(run, two, tmp_path):
+    run("recover", two[1].path, "--confirm", WORD_OF_3)
+    assert (
+        f"removed 1 2 4 5; recovered 1 time, last from cluster {'11' * 16}" in run("inspect", two[1].path)[1]
+    )
+    NodeDirectory(tmp_path / "late", node=9, cluster="")
+    assert "joined   its cluster later" in run("inspect", tmp_path / "late")[1]
+
+
 # ------------------------------------------------------------------------------------------ live servers
 
 

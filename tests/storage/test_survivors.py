@@ -109,6 +109,15 @@ def test_what_any_survivor_knows_to_be_committed_is():
     assert not judge([one(1, 9, 2, commit=9)]).unconfirmed
 
 
+def test_a_survivor_that_knows_more_to_be_committed_than_the_chosen_log_has_is_a_contradiction():
+    """No election could have had that outcome: some disk has lost what was acknowledged."""
+    judgement = judge([one(1, 9, 2, commit=9), one(2, 7, 3), one(3, 7, 3)])
+    assert judgement.chosen.node == 2
+    assert [other.node for other in judgement.contradicting] == [1]
+    assert not judgement.lossless
+    assert not judge([one(1, 9, 2, commit=7), one(2, 7, 3)]).contradicting
+
+
 def test_the_term_is_the_greatest_that_anybody_knows():
     assert judge([one(1, 9, 2), one(2, 1, 1, knows=70)]).term == 70
 

@@ -290,11 +290,16 @@ def _findings(judgement: Judgement) -> Iterable[str]:
         return
     if judgement.lossless:
         yield "Nothing that was acknowledged is lost: every majority has a node whose log is here."
-    else:
+    elif judgement.missing:
         yield (
             f"ACKNOWLEDGED WRITES MAY BE LOST: {_nodes(judgement.missing)} could be a majority without the "
             "logs that are here, and may have acknowledged what lies behind that end. How much that is can't "
             "be known from here."
+        )
+    for one in judgement.contradicting:
+        yield (
+            f"{one.place} knows that entries up to {one.commit} are committed, and that log lacks them: the "
+            "disk of some node has lost what it had acknowledged. Look at all of them before you choose."
         )
     for one in judgement.longer:
         yield f"What {one.place} has behind that end, up to entry {one.last_index}, is lost with it."

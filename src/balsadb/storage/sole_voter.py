@@ -72,7 +72,8 @@ def make_sole_voter(files: Files, chosen: Survivor, term: Term, cluster_id: byte
             shutil.rmtree(outgoing, ignore_errors=True)
         states.switch(os.path.basename(fresh), held.index)
         # From here on it is recovered. A start would do the rest, too.
-        wal, _ = open_log(files, directory.wal_path, meta.store_id, WalOptions(), held, held.index)
+        installed = states.current().installed
+        wal, _ = open_log(files, directory.wal_path, meta.store_id, WalOptions(), held, installed)
         wal.close()
         directory.update_meta(msgspec.structs.replace(meta, cluster_id=new.cluster_id))
         states.clean()

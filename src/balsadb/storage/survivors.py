@@ -77,7 +77,16 @@ class Judgement(msgspec.Struct, frozen=True):
         """Tell whether the chosen log certainly holds every entry that was ever acknowledged."""
         # A joint configuration may never have been committed. Then either half was enough by itself.
         read = self._read
-        return not any(_is_majority(half - read, half) for half in _halves(self.configuration))
+        halves = _halves(self.configuration)
+        return not (self.contradicting or any(_is_majority(half - read, half) for half in halves))
+
+    @property
+    def contradicting(self) -> list[Survivor]:
+        """Survivors that know entries to be committed which the chosen log lacks: some disk has lost data."""
+        chosen = self.chosen
+        if chosen is None:
+            return []
+        return [s for s in self.survivors if s.whole and s.commit > chosen.last_index]
 
     @property
     def unconfirmed(self) -> range:
