@@ -55,6 +55,16 @@ def test_a_longer_log_that_can_not_be_used_is_told():
     assert [other.node for other in judgement.longer] == [2]
 
 
+def test_what_a_longer_log_has_that_can_not_be_used_is_not_promised_to_be_kept():
+    """Entries 8 and 9 may be acknowledged: nodes 2, 3 and 4 are a majority."""
+    useless = one(2, 9, 4, configuration=FOUR, unfit="its state is lost")
+    judgement = judge([one(1, 7, 4, configuration=FOUR), useless])
+    assert not judgement.silent_majority
+    assert not judgement.lossless
+    damaged = msgspec.structs.replace(useless, whole=False)
+    assert judge([one(1, 7, 4, configuration=FOUR), damaged]).silent_majority
+
+
 def test_nobody_is_chosen_when_nobody_is_fit():
     judgement = judge([one(1, 7, 4, unfit="x"), Survivor("d", whole=False, unfit="y")])
     assert judgement.chosen is None

@@ -149,7 +149,7 @@ def _status_table(rows: Sequence[Row]) -> Table:
         table.add_column(name, justify="right")
     for row in rows:
         if "error" in row:
-            table.add_row("?", row["address"], f"[red]{_reason(row['error'])}[/red]", *[""] * 6)
+            table.add_row("?", row["address"], f"[red]{reason(row['error'])}[/red]", *[""] * 6)
             continue
         role = row.get("role", "?")
         shown = f"[green]{role}[/green]" if role == "leader" else role
@@ -181,18 +181,18 @@ def ask_all(
 
 
 def nobody(addresses: Sequence[Address], errors: Sequence[BaseException], hint: str) -> NoServer:
-    reasons = dict.fromkeys(_reason(str(error)) for error in errors)
+    reasons = dict.fromkeys(reason(str(error)) for error in errors)
     return NoServer(f"no server answers at {format_addresses(addresses)} ({'; '.join(reasons)}){hint}")
 
 
-def _reason(error: str) -> str:
+def reason(error: str) -> str:
     """Return what stands in the brackets of "no server answers at ... (reason)", or else all of it."""
     return error.rpartition("(")[2].removesuffix(")")
 
 
 def _verdict(row: Row, expected: str) -> str:
     if "error" in row:
-        return f"not compared: {_reason(row['error'])}"
+        return f"not compared: {reason(row['error'])}"
     return "equal" if row["digest"] == expected else f"DIFFERENT: {row['digest']}"
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from balsadb.address import format_address
 from balsadb.cli.data import advice
-from balsadb.cli.observe import ask_all, nobody
+from balsadb.cli.observe import ask_all, nobody, reason
 from balsadb.client.ask import pairs
 from balsadb.client.servers import server_addresses
 from balsadb.errors import BalsaError, UsageError
@@ -73,7 +73,7 @@ def from_servers(servers: str | None, confirm: str | None, seconds: float, as_js
         place = format_address(*address)
         if isinstance(reply, BalsaError):
             failures.append(reply)
-            found.append(Survivor(place, whole=False, unfit=str(reply)))
+            found.append(Survivor(place, whole=False, unfit=reason(str(reply))))
         else:
             found.append(_live(place, pairs(reply)))
     if len(failures) == len(found):
@@ -138,10 +138,11 @@ def _confirmed(judgement: Judgement, confirm: str, force: bool) -> Survivor:
         )
     if judgement.majority and not force:
         raise UsageError(f"nothing is recovered: {_needless(judgement)}")
-    if (word := word_for(chosen)) != confirm:
+    if confirm != word_for(chosen):
+        # The right word is not told here: who is to read the report must not be spared it.
         raise UsageError(
-            f"nothing is recovered: --confirm says {confirm}, and for these data it would be {word}; "
-            "read the report again, without --confirm"
+            f"nothing is recovered: {confirm!r} is not the word with which the report on these very data "
+            "ends; read it again, without --confirm"
         )
     for one in judgement.survivors:
         if one.process is not None:
@@ -290,7 +291,7 @@ def _findings(judgement: Judgement) -> Iterable[str]:
         return
     if judgement.lossless:
         yield "Nothing that was acknowledged is lost: every majority has a node whose log is here."
-    elif judgement.missing:
+    elif judgement.silent_majority:
         yield (
             f"ACKNOWLEDGED WRITES MAY BE LOST: {_nodes(judgement.missing)} could be a majority without the "
             "logs that are here, and may have acknowledged what lies behind that end. How much that is can't "
@@ -302,13 +303,15 @@ def _findings(judgement: Judgement) -> Iterable[str]:
             "disk of some node has lost what it had acknowledged. Look at all of them before you choose."
         )
     for one in judgement.longer:
-        yield f"What {one.place} has behind that end, up to entry {one.last_index}, is lost with it."
+        yield (
+            f"What {one.place} has behind that end, up to entry {one.last_index}, is lost, acknowledged or not."
+        )
     if unconfirmed := judgement.unconfirmed:
         first, last = unconfirmed.start, unconfirmed.stop - 1
-        which = f"Entry {first} is" if first == last else f"Entries {first} to {last} are"
+        which = f"entry {first}" if first == last else f"entries {first} to {last}"
         yield (
-            f"{which} not known to be committed, and will be by the recovery. Their clients were told that "
-            "the outcome is unknown, or nothing."
+            f"No disk here says that {which} ever got committed. The recovery commits them all: a client may "
+            "find a write done whose outcome it never learned."
         )
 
 

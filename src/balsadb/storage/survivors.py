@@ -75,10 +75,16 @@ class Judgement(msgspec.Struct, frozen=True):
     @property
     def lossless(self) -> bool:
         """Tell whether the chosen log certainly holds every entry that was ever acknowledged."""
+        # It must be the safest one of all, and not just of those that can be used.
+        longest = not any(survivor.whole for survivor in self.longer)
+        return longest and not (self.contradicting or self.silent_majority)
+
+    @property
+    def silent_majority(self) -> bool:
+        """Tell whether nodes that were not read may have decided without any of those that were."""
         # A joint configuration may never have been committed. Then either half was enough by itself.
         read = self._read
-        halves = _halves(self.configuration)
-        return not (self.contradicting or any(_is_majority(half - read, half) for half in halves))
+        return any(_is_majority(half - read, half) for half in _halves(self.configuration))
 
     @property
     def contradicting(self) -> list[Survivor]:
