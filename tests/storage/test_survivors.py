@@ -65,6 +65,13 @@ def test_what_a_longer_log_has_that_can_not_be_used_is_not_promised_to_be_kept()
     assert judge([one(1, 7, 4, configuration=FOUR), damaged]).silent_majority
 
 
+def test_a_majority_of_which_nobody_can_be_elected_is_none():
+    """Node 2 refuses its vote to node 1, and can't campaign without its state."""
+    judgement = judge([one(1, 7, 4), one(2, 9, 4, unfit="its state is lost")])
+    assert not judgement.majority
+    assert judge([one(1, 9, 4), one(2, 9, 4, unfit="its state is lost")]).majority
+
+
 def test_nobody_is_chosen_when_nobody_is_fit():
     judgement = judge([one(1, 7, 4, unfit="x"), Survivor("d", whole=False, unfit="y")])
     assert judgement.chosen is None

@@ -16,7 +16,7 @@ SUBSETS = 12
 """Ways to lose nodes that are tried at the end of each run."""
 
 
-def survivor(server, initial):
+def survivor(server, initial, random):
     """What a directory would say: the disk alone counts, not what the process remembers."""
     entries, state = server.disk.entries, server.disk.hard_state
     memberships = server.disk.recover(0).memberships
@@ -30,6 +30,7 @@ def survivor(server, initial):
         last_term=entries[-1].term if entries else 0,
         commit=state.commit,
         configuration=decode_configuration(memberships[-1].payload) if memberships else initial,
+        unfit="its state is lost" if random.random() < 0.2 else "",
     )
 
 
@@ -54,7 +55,9 @@ def test_whatever_is_lost_a_recovery_keeps_what_it_promises_to_keep():
         everybody = list(cluster.servers.values())
         for _ in range(SUBSETS):
             some = random.sample(everybody, random.randint(1, len(everybody)))
-            judgement = judge([survivor(server, cluster.configuration) for server in some])
+            judgement = judge([survivor(server, cluster.configuration, random) for server in some])
+            if judgement.chosen is None:
+                continue
             missing = lost(judgement, cluster)
             if judgement.lossless:
                 kept += 1

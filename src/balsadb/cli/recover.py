@@ -304,7 +304,8 @@ def _findings(judgement: Judgement) -> Iterable[str]:
         )
     for one in judgement.longer:
         yield (
-            f"What {one.place} has behind that end, up to entry {one.last_index}, is lost, acknowledged or not."
+            f"What {one.place} has behind that end, up to entry {one.last_index}, is lost, acknowledged or "
+            "not."
         )
     if unconfirmed := judgement.unconfirmed:
         first, last = unconfirmed.start, unconfirmed.stop - 1

@@ -70,14 +70,13 @@ class Judgement(msgspec.Struct, frozen=True):
     def majority(self) -> bool:
         """Tell whether the logs that count are those of a quorum: started again, they elect a leader."""
         read = self._read
-        return all(_is_majority(half & read, half) for half in _halves(self.configuration))
+        quorum = all(_is_majority(half & read, half) for half in _halves(self.configuration))
+        return quorum and self._longest
 
     @property
     def lossless(self) -> bool:
         """Tell whether the chosen log certainly holds every entry that was ever acknowledged."""
-        # It must be the safest one of all, and not just of those that can be used.
-        longest = not any(survivor.whole for survivor in self.longer)
-        return longest and not (self.contradicting or self.silent_majority)
+        return self._longest and not (self.contradicting or self.silent_majority)
 
     @property
     def silent_majority(self) -> bool:
@@ -107,6 +106,14 @@ class Judgement(msgspec.Struct, frozen=True):
         """Survivors with a longer log than the chosen one, which can't be used."""
         chosen = self.chosen
         return [] if chosen is None else [s for s in self.survivors if s.end > chosen.end]
+
+    @property
+    def _longest(self) -> bool:
+        """Tell whether the chosen log is the safest one of all, and not just of those that can be used.
+
+        A node without its state votes, and gives its vote to nobody with less, but can't be elected itself.
+        """
+        return not any(survivor.whole for survivor in self.longer)
 
     @property
     def _read(self) -> set[NodeId]:
