@@ -164,8 +164,9 @@ def test_a_log_that_an_installed_state_replaces_is_a_note(tmp_path):
 
 
 def test_a_lost_state_is_a_note_where_others_have_it_and_damage_where_nobody_does(tmp_path):
-    for cluster, sound in (("1=a:1,2=b:2,3=c:3", True), ("1=a:1", False)):
-        node = NodeDirectory(tmp_path / cluster, cluster=cluster)
+    # A node that joined later names no initial members; others are there that it joined.
+    for cluster, sound in (("1=a:1,2=b:2,3=c:3", True), ("1=a:1", False), ("", True)):
+        node = NodeDirectory(tmp_path / f"node-{cluster}", cluster=cluster)
         node.write(*entries(1, 12), state=HardState(1, 2, 11))
         node.compact(7, 1)
         report = look(node)
