@@ -298,8 +298,10 @@ class Peers:
                     last_reason = reason
             except (OSError, ProtocolError, TimeoutError):
                 pause = min(pause * 2, REDIAL_SECONDS_MAX)
+            # Not `asyncio.wait_for`: it forgets that it was cancelled when the nudge comes at the same time.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(nudge.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await nudge.wait()
 
     async def _connect(self, node: NodeId) -> str | None:
         """Connect, greet, and stay until the connection closes. Returns why it can't be used, or None."""
