@@ -91,3 +91,52 @@ def test_reads_that_were_refused_for_want_of_a_leader_are_not_kept():
         request.replies = [None]
     assert not list(reads.tick(1_010))
     assert reads.idle
+
+
+def test_the_state_is_as_old_as_the_newest_question_whose_answer_is_applied():
+    node = Asked()
+    reads = Reads(node, ReplicaOptions(probe_ms=100))
+    assert reads.stale_ms(1_000) is None
+    reads.flush(1_000)
+    reads.confirm([ReadState(1, 5, 0, 1)])
+    list(reads.runnable(4))
+    assert reads.stale_ms(1_030) is None, "confirmed, and not applied"
+    list(reads.runnable(5))
+    assert reads.stale_ms(1_030) == 31
+    reads.add(read())
+    reads.flush(1_050)
+    list(reads.runnable(5))
+    assert reads.stale_ms(1_060) == 61, "asked, and not confirmed"
+    reads.confirm([ReadState(2, 6, 0, 1)])
+    list(reads.runnable(6))
+    assert reads.stale_ms(1_060) == 11
+
+
+def test_a_node_on_which_nobody_reads_asks_now_and_then():
+    node = Asked()
+    reads = Reads(node, ReplicaOptions(probe_ms=100))
+    reads.flush(0)
+    reads.flush(99)
+    assert node.contexts == [1]
+    reads.flush(100)
+    assert node.contexts == [1, 2]
+    reads.add(read())
+    reads.flush(150)
+    reads.flush(200)
+    assert node.contexts == [1, 2, 3], "a read is a question like any other"
+
+
+def test_a_question_without_reads_keeps_no_node_from_stopping():
+    reads = Reads(Asked(), ReplicaOptions())
+    reads.flush(0)
+    assert reads.idle
+    reads.add(read())
+    assert not reads.idle
+
+
+def test_a_node_without_a_leader_asks_nobody():
+    node = Asked()
+    node.leader = 0
+    reads = Reads(node, ReplicaOptions())
+    reads.flush(10_000)
+    assert not node.contexts

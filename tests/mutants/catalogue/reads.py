@@ -130,6 +130,23 @@ READS = (
         ),
     ),
     scripted(
+        "the state is as old as the newest question, answered or not",
+        "R4",
+        "replica/test_reads.py::test_the_state_is_as_old_as_the_newest_question_whose_answer_is_applied",
+        (
+            "replica.reads:Reads.runnable",
+            "max(self._fresh_ms or 0, question.asked_ms)",
+            "self._asked_last_ms",
+        ),
+    ),
+    scripted(
+        "nobody asks how old the state is while nobody reads",
+        "R4",
+        "sim/test_staleness.py::"
+        "test_a_follower_cut_off_from_the_leader_reports_a_growing_bound_and_then_refuses",
+        ("replica.reads:Reads.flush", "if not (self._waiting or due):", "if not self._waiting:"),
+    ),
+    scripted(
         "a follower's request is not its acknowledgement",
         "R4",
         "raft/test_scenarios.py::test_25_a_follower_asks_the_leader_and_answers_in_one_round_trip",
