@@ -34,7 +34,7 @@ READS = (
             "replica.reads:Reads.flush",
             "if self._node.read_index(self._context):",
             "if self._node.leader != self._node.id:\n"
-            "        self._confirmed.append((0, self._node.term, requests))\n"
+            "        self._confirmed.append((0, self._node.term, Question(requests, now_ms)))\n"
             "    elif self._node.read_index(self._context):",
         ),
     ),

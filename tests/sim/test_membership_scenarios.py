@@ -1,0 +1,386 @@
+"""Members that come and go while servers fail, one test for each way in which that may go wrong.
+
+Each plays on whole servers in the simulated world. When a test ends, everything is healed, all members have
+to serve and to hold the same, a change that has begun must have ended, and the checkers judge what all clients
+saw.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from balsadb.kv.reply import Refusal, Reply
+from balsadb.raft.messages import Append, Message, VoteResponse
+from balsadb.raft.types import Configuration
+from balsadb.replica import Replica
+from balsadb.replica.request import Lane, Request, RequestKind
+from sim.lab.calls import Call, Fate
+from sim.lab.cluster import LabCluster
+
+CHANGE_MS = 5_000
+"""A change among servers that can talk is over within this."""
+
+
+@pytest.fixture(params=(1, 2, 3))
+def seed(request) -> int:
+    """Every scenario runs with several seeds: other delays, other election timeouts."""
+    return request.param
+
+
+class Asked:
+    """What an operator asked of a server, and was answered."""
+
+    def __init__(self, cluster: LabCluster, node: int, *words: object) -> None:
+        self.reply: Reply = None
+        self.over = False
+        argv = [b"RAFT", *(str(word).encode() for word in words)]
+        request = Request(Lane(self), RequestKind.CHANGE, [argv], [], 1, sum(map(len, argv)))
+        server = cluster.servers[node]
+        assert server.replica is not None
+        server.replica.submit(request, cluster.scheduler.now_ms)
+        server.wake()
+
+    def answered(self, request: Request) -> None:
+        assert request.replies is not None
+        (self.reply,), self.over = request.replies, True
+
+    @property
+    def refusal(self) -> bytes:
+        assert isinstance(self.reply, Refusal), self.reply
+        return self.reply.text
+
+
+def replica(cluster: LabCluster, node: int) -> Replica:
+    found = cluster.servers[node].replica
+    assert found is not None
+    return found
+
+
+def known(cluster: LabCluster, node: int) -> Configuration:
+    """Return the configuration at the end of a server's log."""
+    return replica(cluster, node).node.configuration
+
+
+def settled(cluster: LabCluster) -> int:
+    """Return the leader of a cluster that knows the directories of its members."""
+    leader = cluster.check_one_leader()
+    cluster.one(len(cluster.servers))
+    assert cluster.wait(
+        lambda: all(replica(cluster, n).configuration.cluster_id for n in cluster.servers), 3_000
+    )
+    return leader
+
+
+def words_for(*nodes: int) -> list[object]:
+    return [word for node in nodes for word in (node, f"peer:{node}", f"client:{node}")]
+
+
+def put_up(cluster: LabCluster, node: int, through: int, *, start: bool = True) -> None:
+    """Put up another machine, and start its server unless it is to stay down."""
+    cluster.build(node, replica(cluster, through).configuration)
+    if start:
+        cluster.servers[node].start()
+        cluster.connected.add(node)
+
+
+def ask(cluster: LabCluster, node: int, *words: object, milliseconds: int = CHANGE_MS) -> Asked:
+    """Ask and wait for the answer."""
+    asked = Asked(cluster, node, *words)
+    assert cluster.wait(lambda: asked.over, milliseconds)
+    return asked
+
+
+def voters(cluster: LabCluster, node: int) -> tuple[int, ...]:
+    """Return the voters when no change is under way, else nobody."""
+    configuration = replica(cluster, node).configuration
+    return () if configuration.changing else configuration.voters
+
+
+def until_voters(cluster: LabCluster, node: int, expected: set[int], milliseconds: int = CHANGE_MS) -> None:
+    assert cluster.wait(lambda: set(voters(cluster, node)) == expected, milliseconds), known(cluster, node)
+
+
+def new_leader(cluster: LabCluster, former: int) -> int:
+    assert cluster.wait(lambda: cluster.leader() not in (None, former), 3_000)
+    leader = cluster.leader()
+    assert leader is not None
+    return leader
+
+
+def leave(cluster: LabCluster, *nodes: int) -> None:
+    """Count servers no more that were removed."""
+    cluster.connected -= set(nodes)
+
+
+def done(cluster: LabCluster, calls: list[Call]) -> bool:
+    return cluster.wait(lambda: all(call.over for call in calls), 5_000) and all(
+        call.fate is Fate.DONE for call in calls
+    )
+
+
+# --------------------------------------------------------------------------------- one change after the other
+
+
+def test_a_leader_changes_nothing_before_it_has_committed_an_entry_of_its_own_term(seed):
+    """Else two leaders in a row could each begin a change on the same old configuration."""
+    with LabCluster(3, seed=seed) as cluster:
+        former = settled(cluster)
+        put_up(cluster, 4, former)
+        cluster.cut(former)
+        cluster.network.drops = lambda message: isinstance(message, Append)
+        leader = new_leader(cluster, former)
+        asked = Asked(cluster, leader, "ADD", *words_for(4))
+        cluster.run(300)
+        assert cluster.leads(leader)
+        assert known(cluster, leader).learners == (), "its first entry is not committed"
+        cluster.network.drops = None
+        until_voters(cluster, leader, {1, 2, 3, 4})
+        assert asked.over
+        cluster.connect(former)
+
+
+def test_changes_of_two_leaders_in_a_row_never_decide_apart(seed):
+    """The first adds two and loses its leadership before they are committed; the second one removes one."""
+    with LabCluster(4, seed=seed) as cluster:
+        former = settled(cluster)
+        gone = cluster.neighbour(former, 1)
+        for node in (5, 6):
+            put_up(cluster, node, former)
+        cluster.partition({former, 5, 6}, set(cluster.servers) - {former, 5, 6})
+        Asked(cluster, former, "ADD", *words_for(5, 6))
+        cluster.wait(lambda: 5 in known(cluster, former).learners, 300)
+        assert 5 in known(cluster, former).learners, "begun, and never committed"
+        cluster.connected = {1, 2, 3, 4} - {former}
+        leader = new_leader(cluster, former)
+        ask(cluster, leader, "REMOVE", gone)
+        cluster.connected -= {gone}
+        stayed = next(iter(cluster.connected))
+        until_voters(cluster, stayed, {1, 2, 3, 4} - {gone})
+        cluster.connected |= {former, 5, 6}
+        cluster.heal()
+        cluster.connected -= {gone}
+        until_voters(cluster, former, {1, 2, 3, 4} - {gone})
+        assert not {5, 6} & set(known(cluster, former).everyone()), "truncated with what was never committed"
+        cluster.servers[5].end(power_loss=False)
+        cluster.servers[6].end(power_loss=False)
+        leave(cluster, 5, 6)
+
+
+def test_a_second_change_is_refused_while_one_is_under_way(seed):
+    with LabCluster(3, seed=seed) as cluster:
+        leader = settled(cluster)
+        put_up(cluster, 4, leader, start=False)
+        assert ask(cluster, leader, "ADD", *words_for(4)).over
+        assert known(cluster, leader).learners == (4,), "it waits for a server that is down"
+        second = ask(cluster, leader, "ADD", *words_for(5))
+        assert b"one change at a time" in second.refusal
+        assert 5 not in known(cluster, leader).everyone()
+        ask(cluster, leader, "REMOVE", 4)
+        until_voters(cluster, leader, {1, 2, 3})
+
+
+# --------------------------------------------------------------------------------------- servers that leave
+
+
+def test_a_leader_that_is_removed_hands_over_under_load_and_serves_nobody_any_more(seed):
+    with LabCluster(4, seed=seed) as cluster:
+        leader = settled(cluster)
+        staying = [node for node in cluster.servers if node != leader]
+        calls = [cluster.start(node) for node in staying for _ in range(3)]
+        asked = Asked(cluster, staying[0], "REMOVE", leader)
+        calls += [call for node in staying for call in cluster.start_many(node, 5)]
+        assert cluster.wait(lambda: asked.over, CHANGE_MS)
+        leave(cluster, leader)
+        heir = new_leader(cluster, leader)
+        until_voters(cluster, heir, set(staying))
+        assert done(cluster, calls)
+        assert cluster.wait(lambda: replica(cluster, leader).removed, CHANGE_MS)
+        refused = cluster.start(leader)
+        assert cluster.wait(lambda: refused.over, 1_000)
+        assert refused.fate is Fate.REFUSED
+        cluster.one(3)
+
+
+def test_the_vote_of_a_leader_that_leaves_does_not_count(seed):
+    """Two of the three that stay are cut off: it and one of them are no majority of the new members."""
+    with LabCluster(4, seed=seed) as cluster:
+        leader = settled(cluster)
+        staying = [node for node in cluster.servers if node != leader]
+        cluster.cut(*staying[1:])
+        Asked(cluster, leader, "REMOVE", leader)
+        cluster.run(3_000)
+        assert set(voters(cluster, staying[0])) == {1, 2, 3, 4}, "nothing of it was committed"
+        assert not replica(cluster, leader).removed
+        cluster.connect(*staying[1:])
+        cluster.run(3_000)
+        leave(cluster, *({leader} - set(known(cluster, staying[0]).voters)))
+
+
+def test_a_server_that_was_removed_while_it_was_cut_off_disturbs_nobody_on_its_return(seed):
+    with LabCluster(4, seed=seed) as cluster:
+        leader = settled(cluster)
+        gone = cluster.neighbour(leader, 1)
+        cluster.cut(gone)
+        ask(cluster, leader, "REMOVE", gone)
+        until_voters(cluster, leader, {1, 2, 3, 4} - {gone})
+        cluster.run(5_000)  # it asks for pre-votes all the time
+        term = cluster.term(leader)
+        cluster.connect(gone)
+        leave(cluster, gone)
+        assert cluster.wait(lambda: replica(cluster, gone).removed, CHANGE_MS), "it is told"
+        cluster.run(3_000)
+        assert cluster.leads(leader)
+        assert cluster.check_terms() == term
+        read = cluster.start(gone)
+        assert cluster.wait(lambda: read.over, 1_000)
+        assert read.fate is Fate.REFUSED
+
+
+def test_a_member_is_replaced_under_load_and_nothing_is_lost(seed):
+    with LabCluster(3, seed=seed) as cluster:
+        leader = settled(cluster)
+        old = cluster.neighbour(leader, 1)
+        staying = [node for node in cluster.servers if node != old]
+        cluster.crash(old)
+        put_up(cluster, 4, leader)
+        asked = Asked(cluster, leader, "REPLACE", old, *words_for(4))
+        calls: list[Call] = []
+        while not asked.over or set(voters(cluster, leader)) != {*staying, 4}:
+            calls += [cluster.start(node) for node in staying]
+            cluster.run(50)
+            assert len(calls) < 400, "the change takes too long"
+        calls += cluster.start_many(4, 3)
+        assert done(cluster, calls)
+        cluster.one(3)
+
+
+def test_adding_a_server_that_is_down_costs_no_majority_and_can_be_given_up(seed):
+    with LabCluster(3, seed=seed) as cluster:
+        leader = settled(cluster)
+        put_up(cluster, 4, leader, start=False)
+        ask(cluster, leader, "ADD", *words_for(4))
+        assert known(cluster, leader).voters == (1, 2, 3), "it decides nothing before it has caught up"
+        other = cluster.neighbour(leader, 1)
+        cluster.crash(other)
+        cluster.one(2)
+        cluster.restart(other)
+        ask(cluster, cluster.check_one_leader(), "REMOVE", 4)
+        until_voters(cluster, leader, {1, 2, 3})
+
+
+def test_a_change_after_which_no_quorum_would_be_alive_is_refused(seed):
+    with LabCluster(3, seed=seed) as cluster:
+        leader = settled(cluster)
+        dead = cluster.neighbour(leader, 1)
+        alive = cluster.neighbour(leader, 2)
+        cluster.crash(dead)
+        cluster.run(1_000)
+        refused = ask(cluster, leader, "REMOVE", alive)
+        assert b"node %d can't be heard" % dead in refused.refusal
+        assert set(voters(cluster, leader)) == {1, 2, 3}
+        cluster.one(2)
+        cluster.restart(dead)
+
+
+# ----------------------------------------------------------------------------------------- servers that come
+
+
+def test_a_newcomer_is_a_learner_until_it_has_caught_up(seed):
+    with LabCluster(3, seed=seed) as cluster:
+        leader = settled(cluster)
+        for _ in range(20):
+            cluster.one(3, size=500)
+        put_up(cluster, 4, leader)
+        cluster.network.drops = lambda message: message.target == 4 and isinstance(message, Append)
+        Asked(cluster, leader, "ADD", *words_for(4))
+        assert cluster.wait(lambda: known(cluster, leader).learners == (4,), CHANGE_MS)
+        cluster.run(3_000)
+        assert known(cluster, leader).learners == (4,), "it has nothing yet"
+        assert known(cluster, leader).voters == (1, 2, 3)
+        cluster.network.drops = None
+        until_voters(cluster, leader, {1, 2, 3, 4})
+        assert replica(cluster, 4).machine.applied_index > 20
+        cluster.one(4)
+
+
+def test_a_voter_that_does_not_know_yet_that_it_is_one_gives_its_vote(seed):
+    """Two of four are no majority: without the vote of the one that lags nobody could be elected."""
+    with LabCluster(3, seed=seed) as cluster:
+        leader = settled(cluster)
+        heirs = [node for node in cluster.servers if node != leader]
+        put_up(cluster, 4, leader)
+        granted: list[int] = []
+
+        def watch(message: Message) -> bool:
+            if isinstance(message, VoteResponse) and message.granted and not message.pre:
+                granted.append(message.source)
+            # Whatever makes a voter of the newcomer never gets there.
+            promoted = any(4 in known(cluster, node).voters for node in cluster.connected - {4})
+            return promoted and message.target == 4 and isinstance(message, Append)
+
+        cluster.network.drops = watch
+        Asked(cluster, leader, "ADD", *words_for(4))
+        for heir in heirs:
+            until_voters(cluster, heir, {1, 2, 3, 4})
+        granted.clear()
+        cluster.crash(leader)
+        new_leader(cluster, leader)
+        assert known(cluster, 4).learners == (4,), "as far as it knows it has no vote"
+        assert 4 in granted
+        cluster.network.drops = None
+        cluster.one(3)
+        cluster.restart(leader)
+
+
+def test_a_restart_of_all_in_the_middle_of_a_change_goes_on_with_it(seed):
+    with LabCluster(3, seed=seed) as cluster:
+        leader = settled(cluster)
+        old = cluster.neighbour(leader, 1)
+        put_up(cluster, 4, leader)
+        Asked(cluster, leader, "REPLACE", old, *words_for(4))
+        assert cluster.wait(lambda: bool(known(cluster, leader).outgoing), CHANGE_MS), "the joint step"
+        cluster.crash(*cluster.servers)
+        staying = {1, 2, 3, 4} - {old}
+        for node, server in cluster.servers.items():
+            server.start()
+            cluster.connected.add(node)
+        cluster.heal()
+        cluster.connected = staying
+        assert cluster.wait(lambda: cluster.leader() is not None, 5_000)
+        until_voters(cluster, next(iter(staying)), staying)
+        cluster.one(3)
+
+
+def test_a_server_that_gets_a_state_gets_the_configuration_with_it(seed):
+    with LabCluster(4, snapshots=True, seed=seed) as cluster:
+        leader = settled(cluster)
+        away = cluster.neighbour(leader, 1)
+        gone = cluster.neighbour(leader, 2)
+        cluster.cut(away)
+        ask(cluster, leader, "REMOVE", gone)
+        cluster.connected -= {gone}
+        until_voters(cluster, leader, {1, 2, 3, 4} - {gone})
+        installs = cluster.servers[away].installs
+        while replica(cluster, leader).node.first_index <= cluster.last_index(away) + 1:
+            cluster.one(2, size=800)
+        assert gone in known(cluster, away).voters
+        cluster.connect(away)
+        cluster.connected -= {gone}
+        until_voters(cluster, away, {1, 2, 3, 4} - {gone})
+        assert cluster.servers[away].installs > installs, "the entry of the change is not in any log"
+        cluster.one(3)
+
+
+def test_the_id_of_a_removed_member_is_refused_for_ever(seed):
+    with LabCluster(4, seed=seed) as cluster:
+        leader = settled(cluster)
+        gone = cluster.neighbour(leader, 1)
+        ask(cluster, leader, "REMOVE", gone)
+        until_voters(cluster, leader, {1, 2, 3, 4} - {gone})
+        leave(cluster, gone)
+        cluster.restart(*(node for node in cluster.servers if node != gone))
+        leave(cluster, gone)
+        leader = cluster.check_one_leader()
+        refused = ask(cluster, leader, "ADD", *words_for(gone))
+        assert b"removed" in refused.refusal
+        assert gone not in known(cluster, leader).everyone()
