@@ -1,8 +1,7 @@
 """Members that come and go while servers fail, one test for each way in which that may go wrong.
 
 Each plays on whole servers in the simulated world. When a test ends, everything is healed, all members have
-to serve and to hold the same, a change that has begun must have ended, and the checkers judge what all clients
-saw.
+to serve and to hold the same, a change that began must have ended, and the checkers judge what clients saw.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import pytest
 
 from balsadb.kv.reply import Refusal, Reply
-from balsadb.raft.messages import Append, Message, VoteResponse
+from balsadb.raft.messages import Append, AppendResponse, Message, RoundAck, VoteResponse
 from balsadb.raft.types import Configuration
 from balsadb.replica import Replica
 from balsadb.replica.request import Lane, Request, RequestKind
@@ -140,30 +139,31 @@ def test_a_leader_changes_nothing_before_it_has_committed_an_entry_of_its_own_te
 
 
 def test_changes_of_two_leaders_in_a_row_never_decide_apart(seed):
-    """The first adds two and loses its leadership before they are committed; the second one removes one."""
-    with LabCluster(4, seed=seed) as cluster:
+    """One adds two, the other removes the first: three of five, and two of two, would both be majorities."""
+    with LabCluster(3, seed=seed) as cluster:
         former = settled(cluster)
-        gone = cluster.neighbour(former, 1)
-        for node in (5, 6):
+        rest = {1, 2, 3} - {former}
+        for node in (4, 5):
             put_up(cluster, node, former)
-        cluster.partition({former, 5, 6}, set(cluster.servers) - {former, 5, 6})
-        Asked(cluster, former, "ADD", *words_for(5, 6))
-        cluster.wait(lambda: 5 in known(cluster, former).learners, 300)
-        assert 5 in known(cluster, former).learners, "begun, and never committed"
-        cluster.connected = {1, 2, 3, 4} - {former}
-        leader = new_leader(cluster, former)
-        ask(cluster, leader, "REMOVE", gone)
-        cluster.connected -= {gone}
-        stayed = next(iter(cluster.connected))
-        until_voters(cluster, stayed, {1, 2, 3, 4} - {gone})
-        cluster.connected |= {former, 5, 6}
+        cluster.partition({former, 4, 5}, rest)
+        Asked(cluster, former, "ADD", *words_for(4, 5))
+        assert cluster.wait(lambda: 4 in known(cluster, former).everyone(), 300), "begun"
+        calls = cluster.start_many(former, 5)
+        cluster.connected = rest
+        new_leader(cluster, former)
+        cluster.one(2)
+        ask(cluster, min(rest), "REMOVE", former)
+        until_voters(cluster, min(rest), rest)
+        cluster.one(2)
+        cluster.run(3_000)
+        assert not [call for call in calls if call.fate is Fate.DONE]
+        cluster.connected = {1, 2, 3, 4, 5}
         cluster.heal()
-        cluster.connected -= {gone}
-        until_voters(cluster, former, {1, 2, 3, 4} - {gone})
-        assert not {5, 6} & set(known(cluster, former).everyone()), "truncated with what was never committed"
-        cluster.servers[5].end(power_loss=False)
-        cluster.servers[6].end(power_loss=False)
-        leave(cluster, 5, 6)
+        leave(cluster, former, 4, 5)
+        assert cluster.wait(lambda: replica(cluster, former).removed, CHANGE_MS)
+        assert not {4, 5} & set(known(cluster, min(rest)).everyone()), "what was never committed is gone"
+        for node in (4, 5):
+            cluster.servers[node].end(power_loss=False)
 
 
 def test_a_second_change_is_refused_while_one_is_under_way(seed):
@@ -202,18 +202,25 @@ def test_a_leader_that_is_removed_hands_over_under_load_and_serves_nobody_any_mo
 
 
 def test_the_vote_of_a_leader_that_leaves_does_not_count(seed):
-    """Two of the three that stay are cut off: it and one of them are no majority of the new members."""
-    with LabCluster(4, seed=seed) as cluster:
+    """It and one of the two that stay are a majority of the old members, and none of the new ones."""
+    with LabCluster(3, seed=seed) as cluster:
         leader = settled(cluster)
-        staying = [node for node in cluster.servers if node != leader]
-        cluster.cut(*staying[1:])
+        stays, cut_off = cluster.neighbour(leader, 1), cluster.neighbour(leader, 2)
+        cluster.cut(cut_off)
         Asked(cluster, leader, "REMOVE", leader)
-        cluster.run(3_000)
-        assert set(voters(cluster, staying[0])) == {1, 2, 3, 4}, "nothing of it was committed"
+        call = cluster.start(leader)
+        assert cluster.wait(lambda: known(cluster, stays).outgoing == (1, 2, 3), 300), (
+            "the joint step is there"
+        )
+        call = cluster.start(stays)
+        cluster.run(4_000)
+        assert replica(cluster, stays).configuration.voters == (1, 2, 3), "and is not committed"
+        assert call.fate is not Fate.DONE
         assert not replica(cluster, leader).removed
-        cluster.connect(*staying[1:])
-        cluster.run(3_000)
-        leave(cluster, *({leader} - set(known(cluster, staying[0]).voters)))
+        cluster.connect(cut_off)
+        leave(cluster, leader)
+        until_voters(cluster, stays, {stays, cut_off})
+        cluster.one(2)
 
 
 def test_a_server_that_was_removed_while_it_was_cut_off_disturbs_nobody_on_its_return(seed):
@@ -338,9 +345,18 @@ def test_a_restart_of_all_in_the_middle_of_a_change_goes_on_with_it(seed):
         old = cluster.neighbour(leader, 1)
         put_up(cluster, 4, leader)
         Asked(cluster, leader, "REPLACE", old, *words_for(4))
-        assert cluster.wait(lambda: bool(known(cluster, leader).outgoing), CHANGE_MS), "the joint step"
-        cluster.crash(*cluster.servers)
         staying = {1, 2, 3, 4} - {old}
+
+        def held(message: Message) -> bool:
+            """Keep the leader from learning that the joint step is on disks, and so from the last one."""
+            joint = bool(known(cluster, leader).outgoing) if cluster.is_up(leader) else False
+            return joint and message.target == leader and isinstance(message, AppendResponse | RoundAck)
+
+        cluster.network.drops = held
+        assert cluster.wait(lambda: all(known(cluster, node).outgoing for node in staying), CHANGE_MS)
+        cluster.run(20)
+        cluster.crash(*cluster.servers)
+        cluster.network.drops = None
         for node, server in cluster.servers.items():
             server.start()
             cluster.connected.add(node)
