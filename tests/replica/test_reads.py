@@ -107,9 +107,11 @@ def test_the_state_is_as_old_as_the_newest_question_whose_answer_is_applied():
     reads.flush(1_050)
     list(reads.runnable(5))
     assert reads.stale_ms(1_060) == 61, "asked, and not confirmed"
+    reads.add(read())
+    reads.flush(1_055)
     reads.confirm([ReadState(2, 6, 0, 1)])
     list(reads.runnable(6))
-    assert reads.stale_ms(1_060) == 11
+    assert reads.stale_ms(1_060) == 11, "the third question has no answer yet"
 
 
 def test_a_node_on_which_nobody_reads_asks_now_and_then():
