@@ -23,7 +23,7 @@ from balsadb.raft.types import Configuration, Index, NodeId
 from balsadb.replica.replica import Replica, Warm
 from balsadb.replica.request import Request
 from balsadb.server.clock import Clock
-from balsadb.server.disk import SyncThread
+from balsadb.server.disk import LogDisk
 from balsadb.server.failure import stop_process
 from balsadb.storage.wal import Wal, WalWrite
 
@@ -63,7 +63,7 @@ class Driver:
         self._wal = wal
         self._clock = clock
         self._loop = loop
-        self._disk = SyncThread(wal, loop, self._written)
+        self._disk = LogDisk(wal, loop, self._written)
         self._disk_idle = True
         self._preparing = False
         self._noting = False
@@ -86,7 +86,7 @@ class Driver:
         self._stopped = True
         if self._timer is not None:
             self._timer.cancel()
-        await self._loop.run_in_executor(None, self._disk.stop)
+        await self._disk.stop()
         if self._wal.end_due:
             await self._loop.run_in_executor(None, self._wal.note_end)
 

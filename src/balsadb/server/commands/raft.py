@@ -1,9 +1,9 @@
 """RAFT: what an operator asks a node about consensus.
 
 STATUS answers a map with these fields: id, role, term, leader, commit_index, applied_index, first_index,
-last_index, durable_index, snapshot_index, voters, outgoing_voters, learners, promote (learners that become
-voters when they have caught up), retire (voters that leave for them), removed (lists of ids), cluster_id,
-keys, uptime_ms, ready, loading, client_address, peer_address, log_time_ms, boot, alarms.
+last_index, last_term, durable_index, snapshot_index, voters, outgoing_voters, learners, promote (learners
+that become voters when they have caught up), retire (voters that leave for them), removed (lists of ids),
+cluster_id, keys, uptime_ms, ready, loading, client_address, peer_address, log_time_ms, boot, alarms.
 MEMBERS answers a list of maps: id, role (voter or learner), leader, connected (1 or 0), peer_address,
 client_address, matched_index (on the leader). Truth values are 1 and 0, in RESP2 and RESP3 alike.
 ADD, REMOVE, REPLACE and TRANSFER are answered by `replica.changes`: +OK when all is done.
@@ -34,6 +34,7 @@ def _status(client: ClientState, view: NodeView, argv: list[bytes]) -> Reply:
             (b"applied_index", status.applied_index),
             (b"first_index", status.first_index),
             (b"last_index", status.last_index),
+            (b"last_term", status.last_term),
             (b"durable_index", status.durable_index),
             (b"snapshot_index", status.snapshot_index),
             (b"voters", list(configuration.voters)),
