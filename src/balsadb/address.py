@@ -6,6 +6,7 @@ may import the other; so they are here, beside the errors.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable, Sequence
 
 from balsadb.errors import UsageError
@@ -43,6 +44,15 @@ def parse_addresses(text: str, what: str = "--servers") -> list[tuple[str, int]]
     if not found:
         raise UsageError(f"{what}: no address given; write HOST:PORT,HOST:PORT,...")
     return list(dict.fromkeys(found))
+
+
+def is_ip_address(host: str) -> bool:
+    """Tell whether a host is an address already, so that nobody has to be asked for one."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def format_address(host: str, port: int) -> str:

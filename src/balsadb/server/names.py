@@ -11,12 +11,13 @@ and there is at most one for each name, however often it is asked for meanwhile.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import socket
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from typing import TypeVar
+
+from balsadb.address import is_ip_address
 
 LOOKUP_SECONDS_MAX = 2.0
 """An attempt waits for so long for the addresses of a name. The lookup goes on; the next attempt joins it."""
@@ -53,7 +54,7 @@ async def connect(
 
 async def find(host: str) -> list[str]:
     """Return the addresses of a host as they are now. Raises `socket.gaierror` when there is none in time."""
-    if _is_address(host):
+    if is_ip_address(host):
         return [host]
     try:
         async with asyncio.timeout(LOOKUP_SECONDS_MAX):
@@ -61,14 +62,6 @@ async def find(host: str) -> list[str]:
             return await asyncio.wrap_future(_look_up(host))
     except TimeoutError:
         raise socket.gaierror(socket.EAI_AGAIN, "no name server answers in time") from None
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _look_up(host: str) -> Future[list[str]]:
