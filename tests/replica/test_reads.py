@@ -95,7 +95,7 @@ def test_reads_that_were_refused_for_want_of_a_leader_are_not_kept():
 
 def test_the_state_is_as_old_as_the_newest_question_whose_answer_is_applied():
     node = Asked()
-    reads = Reads(node, ReplicaOptions(probe_ms=100))
+    reads = Reads(node, ReplicaOptions())
     assert reads.stale_ms(1_000) is None
     reads.flush(1_000)
     reads.confirm([ReadState(1, 5, 0, 1)])
@@ -116,7 +116,7 @@ def test_the_state_is_as_old_as_the_newest_question_whose_answer_is_applied():
 
 def test_a_node_on_which_nobody_reads_asks_now_and_then():
     node = Asked()
-    reads = Reads(node, ReplicaOptions(probe_ms=100))
+    reads = Reads(node, ReplicaOptions(idle_probe_ms=100))
     reads.flush(0)
     reads.flush(99)
     assert node.contexts == [1]
@@ -126,6 +126,18 @@ def test_a_node_on_which_nobody_reads_asks_now_and_then():
     reads.flush(150)
     reads.flush(200)
     assert node.contexts == [1, 2, 3], "a read is a question like any other"
+
+
+def test_a_node_that_answers_readonly_reads_asks_more_often():
+    node = Asked()
+    reads = Reads(node, ReplicaOptions(idle_probe_ms=1_000, probe_ms=100))
+    reads.flush(0)
+    reads.flush(100)
+    assert node.contexts == [1]
+    reads.watched = True
+    reads.flush(100)
+    reads.flush(200)
+    assert node.contexts == [1, 2], "once for each time that it was looked at"
 
 
 def test_a_question_without_reads_keeps_no_node_from_stopping():

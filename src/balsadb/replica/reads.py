@@ -46,6 +46,8 @@ class Reads:
         self._context = 0
         self._asked_last_ms: int | None = None
         """When the newest question was asked."""
+        self.watched = False
+        """Whether a READONLY read was answered since then: somebody sees how old the state is."""
         self._fresh_ms: int | None = None
         """Everything committed until then has been applied here; None before the first proof."""
 
@@ -71,7 +73,8 @@ class Reads:
         if self._confirmed and self._confirmed[0][1] != self._node.term:
             self._confirm_anew()
         last = self._asked_last_ms
-        due = last is None or now_ms - last >= self._options.probe_ms
+        pause_ms = self._options.probe_ms if self.watched else self._options.idle_probe_ms
+        due = last is None or now_ms - last >= pause_ms
         if not (self._waiting or due):
             return
         if not self._node.leader or len(self._asked) >= self._options.read_questions_max:
@@ -83,7 +86,7 @@ class Reads:
         self._context += 1
         if self._node.read_index(self._context):
             self._asked[self._context] = Question(requests, now_ms)
-            self._asked_last_ms = now_ms
+            self._asked_last_ms, self.watched = now_ms, False
         else:
             self._waiting = requests
 

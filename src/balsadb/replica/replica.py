@@ -267,6 +267,7 @@ class Replica:
         elif self._too_old:
             self._refuse(request, TOO_OLD)  # rule R4
         else:
+            self._reads.watched = True
             self._due.append(request)
 
     def _finish(self, request: Request, replies: list[Reply]) -> None:
