@@ -16,6 +16,7 @@ from balsadb.sim.checkers.reduction import explain
 from balsadb.sim.failures import LivenessViolation, SafetyViolation
 from balsadb.sim.faults import FaultPlan
 from balsadb.sim.history import Operation
+from balsadb.sim.members import MemberCounts
 from balsadb.sim.trace import explaining
 from balsadb.sim.world import World
 from balsadb.version import __version__
@@ -57,6 +58,8 @@ class Outcome(msgspec.Struct, frozen=True):
     operations: int
     """Operations that clients called."""
     faults: int
+    members: MemberCounts
+    """Changes of the members and of the leader."""
 
 
 def run_seed(seed: int, plan: FaultPlan | None = None) -> tuple[Outcome, World]:
@@ -86,6 +89,7 @@ def run_seed(seed: int, plan: FaultPlan | None = None) -> tuple[Outcome, World]:
         cpu_seconds=time.process_time() - began,
         operations=sum(len(client.history) for client in world.clients),
         faults=world.nemesis.count,
+        members=world.members.counts,
     )
     return outcome, world
 
