@@ -31,6 +31,8 @@ class FakeNode(ScriptedServer):
                 ]
                 parts.append(bulk(b"voters") + b"*3\r\n:1\r\n:2\r\n:3\r\n")
                 return b"*%d\r\n%b" % (2 * len(parts), b"".join(parts))
+            case [b"INCR", key]:
+                return super().answer([b"INCRBY", key, b"1"])
             case [b"RAFT", b"DIGEST", *_]:
                 return b"*2\r\n:5\r\n" + bulk(self.digest)
         return super().answer(command)

@@ -43,7 +43,7 @@ def test_version(run):
 
 
 COMMANDS = ["demo", "serve", "get", "put", "append", "del", "status", "digest"]
-COMMANDS += ["backup", "restore", "recover", "inspect", "sim", "transfer"]
+COMMANDS += ["backup", "restore", "recover", "inspect", "sim", "transfer", "bench"]
 COMMANDS += ["member list", "member add", "member remove", "member replace"]
 
 
@@ -96,6 +96,16 @@ def test_every_flag_is_also_a_variable_but_for_those_that_must_be_typed(run, com
         (("member", "replace", "3", "4=x"), 2, "'4=x' is not ID=PEER-ADDRESS,CLIENT-ADDRESS"),
         (("member", "replace", "3", "4=h:1,x"), 2, "the client address: 'x' is not an address"),
         (("transfer",), 1, "start one: balsadb demo"),
+        (("bench",), 1, "no server answers at 127.0.0.1:1 (connection refused); start one: balsadb demo"),
+        (("bench", "--spread", "--operation", "set"), 1, "(connection refused); start one: balsadb demo"),
+        (
+            ("bench", "--operation", "dance"),
+            2,
+            "--operation: 'dance' is none of set, get, append, incr, mixed",
+        ),
+        (("bench", "--leader", "--spread"), 2, "--leader and --spread exclude each other"),
+        (("bench", "--clients", "0"), 2, "Invalid value for '--clients'"),
+        (("bench", "--clients", "9999", "--value-bytes", "999999"), 2, "more than 1 GiB in flight"),
         (("serve", "--config", "/nowhere.toml"), 2, "--config /nowhere.toml: No such file or directory"),
         (("backup",), 2, "Missing argument 'FILE'"),
         (("backup", "f", "--from", "x"), 2, "--from: 'x' is not an address"),
@@ -253,15 +263,22 @@ def test_commands_on_files_import_no_network_parts(arguments, sparing):
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_client_commands_import_no_server_parts():
+@pytest.mark.parametrize(
+    ("arguments", "sparing"),
+    [
+        (["get", "k", "--servers", NOBODY], {"aiohttp", "uvloop", "asyncio", "rich"}),
+        (["bench", "--spread", "--servers", NOBODY], {"aiohttp"}),
+    ],
+)
+def test_client_commands_import_no_server_parts(arguments, sparing):
     program = (
         "import sys\n"
         "from balsadb.cli.failing import sentences\n"
         "from balsadb.cli.main import app\n"
         "try:\n"
-        "    app(['get', 'k', '--servers', '127.0.0.1:1'])\n"
+        f"    app({arguments!r})\n"
         "except Exception: pass\n"
-        "bad = {'aiohttp', 'uvloop', 'asyncio', 'rich'}\n"
+        f"bad = {sparing!r}\n"
         "bad |= {f'balsadb.{part}' for part in ('server', 'storage', 'raft', 'replica', 'wire')}\n"
         "print(sorted(bad & set(sys.modules)))\n"
     )

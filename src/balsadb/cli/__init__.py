@@ -5,6 +5,7 @@
     observe.py   status and digest: one question to every server
     backup.py    backup and restore: the state of a node becomes a file, and a file a node
     inspect.py   what a data directory holds
+    bench.py     a load generator; its clients are in loops.py, what they send in load.py
     serve.py     flags, variables and file become a configuration, which a server runs
     demo.py      a cluster of real processes, and who leads it
     sim.py       simulated clusters by seed

@@ -30,8 +30,10 @@ ERROR_WORDS_MAX = 20
 """Errors are told apart by so many first words; those of any more are counted together."""
 
 _STEMS = {"set": b"value:", "get": b"value:", "append": b"append:", "incr": b"count:"}
-_VALUES = 64
+_VALUES_MAX = 64
 """Different values that are written in turns. They are random, because a compressible value is a gift."""
+_VALUES_BYTES_MAX = 16 * 1024 * 1024
+"""Large values are fewer: all together have so many bytes, or there is only one."""
 _DELETE_KEYS = 100
 """Keys of one DEL."""
 _DOLLAR, _MINUS = b"$-"
@@ -48,7 +50,8 @@ class Commands:
         self.prefix = prefix
         self.keys = keys
         self._random = random
-        self._values = [random.randbytes(value_bytes) for _ in range(_VALUES)]
+        values = max(1, min(_VALUES_MAX, _VALUES_BYTES_MAX // max(1, value_bytes)))
+        self._values = [random.randbytes(value_bytes) for _ in range(values)]
 
     def source(self, kind: str) -> Callable[[], bytes]:
         """Return a function that gives the next command of a kind, ready to be sent."""

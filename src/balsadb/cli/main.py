@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from balsadb.cli import membership, recovery
+from balsadb.cli import benching, membership, recovery
 from balsadb.cli.failing import FAILED, sentences
 from balsadb.cli.flags import Json, Seconds, Servers
 from balsadb.errors import UsageError
@@ -393,6 +393,7 @@ def restore(
 
 
 app.command()(recovery.recover)
+app.command()(benching.bench)
 
 
 @app.command()
