@@ -33,7 +33,6 @@ from rich.table import Table
 
 from balsadb.errors import BalsaError
 from harness import (
-    CLOCK_TICKS,
     BenchError,
     Machine,
     leave_on_signals,
@@ -48,7 +47,9 @@ from stages import STAGES, Folded, check_table, fold
 from systems import Ours
 
 CELLS = (Cell("SET", 1), Cell("SET", 64), Cell("SET", 64, 16), Cell("GET", 64))
-SAMPLES_PER_SECOND = 250
+SAMPLES_PER_SECOND = 400
+SAMPLES_MIN = 50
+"""From fewer samples no shares are told."""
 SECONDS_MAX = 120.0
 PROBES = 1000
 TABLE_WIDTH = 160
@@ -61,30 +62,44 @@ class Usage:
 
     loop: float
     """Of the thread of the event loop."""
-    loop_kernel: float
-    """Of that, inside of the kernel."""
+    kernel_ticks: float
+    user_ticks: float
+    """How often a clock has found it inside and outside of the kernel."""
     others: float
     """Of all other threads: syncs, cuts, RocksDB."""
 
     @classmethod
     def of(cls, pid: int) -> Usage:
         """Read the kernel's counters."""
-        user, kernel = _times(Path(f"/proc/{pid}/task/{pid}/stat"))
-        return cls(user + kernel, kernel, sum(_times(Path(f"/proc/{pid}/stat"))) - user - kernel)
+        # Nanoseconds are exact; which of them were the kernel's is only known from the ticks of a clock.
+        user, kernel = _ticks(pid)
+        loop = _seconds(Path(f"/proc/{pid}/task/{pid}"))
+        threads = sum(_seconds(task) for task in Path(f"/proc/{pid}/task").iterdir())
+        return cls(loop, kernel, user, threads - loop)
 
     def since(self, before: Usage, operations: int) -> Usage:
         """Return what was used since, in microseconds for an operation."""
         each = 1e6 / operations
         return Usage(
             (self.loop - before.loop) * each,
-            (self.loop_kernel - before.loop_kernel) * each,
+            self.kernel_ticks - before.kernel_ticks,
+            self.user_ticks - before.user_ticks,
             (self.others - before.others) * each,
         )
 
+    @property
+    def kernel(self) -> float:
+        """What of `loop` was inside of the kernel."""
+        return self.loop * self.kernel_ticks / max(1, self.kernel_ticks + self.user_ticks)
 
-def _times(path: Path) -> tuple[float, float]:
-    fields = path.read_text().rpartition(")")[2].split()
-    return int(fields[11]) / CLOCK_TICKS, int(fields[12]) / CLOCK_TICKS
+
+def _ticks(pid: int) -> tuple[int, int]:
+    fields = Path(f"/proc/{pid}/task/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]), int(fields[12])
+
+
+def _seconds(task: Path) -> float:
+    return int((task / "schedstat").read_text().split()[0]) / 1e9
 
 
 @dataclass(frozen=True)
@@ -302,7 +317,7 @@ def print_profile(profiles: list[Profile], cost: Primitives) -> None:
         used = [profile.usage[role] for profile in profiles]
         table.add_row(f"{role}: us/op", *(f"{u.loop + u.others:.1f}" for u in used))
         table.add_row("  event loop", *(f"{u.loop:.1f}" for u in used))
-        table.add_row("  of it kernel", *(f"{u.loop_kernel / max(u.loop, 1e-9):.0%}" for u in used))
+        table.add_row("  of it kernel", *(f"{u.kernel / u.loop:.0%}" for u in used))
         table.add_row("  other threads", *(f"{u.others:.1f}" for u in used))
         floors = [profile.floor(role, cost) for profile in profiles]
         table.add_row("  floor", *("-" if floor is None else f"{floor:.1f}" for floor in floors))
@@ -322,10 +337,30 @@ def print_profile(profiles: list[Profile], cost: Primitives) -> None:
 
 
 def _stage(profile: Profile, role: str, stage: str) -> str:
-    folded, loop = profile.folded[role], profile.usage[role].loop
-    text = f"{folded.share(stage) * loop:.1f}"
-    kernel = folded.kernel_share(stage) * loop
-    return f"{text} ({kernel:.1f})" if kernel >= 0.05 else text
+    folded, usage = profile.folded[role], profile.usage[role]
+    if folded.samples.total() < SAMPLES_MIN:
+        return "-"
+    cost, kernel = folded.cost(stage, usage.loop - usage.kernel, usage.kernel)
+    return f"{cost:.1f} ({kernel:.1f})" if kernel >= 0.05 else f"{cost:.1f}"
+
+
+def as_json(profile: Profile) -> dict[str, object]:
+    """Return a cell as plain values."""
+    return {
+        "cell": asdict(profile.cell),
+        "rate": profile.rate,
+        "entries_per_second": profile.entries_per_second,
+        "echo_us": profile.echo,
+        "usage_us": {role: asdict(usage) for role, usage in profile.usage.items()},
+        "samples": {
+            role: {
+                "all": dict(folded.samples),
+                "in_kernel": dict(folded.in_kernel),
+                "waiting": folded.waiting,
+            }
+            for role, folded in profile.folded.items()
+        },
+    }
 
 
 def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -369,7 +404,11 @@ def main() -> int:
     print(f"values of {VALUE_BYTES} bytes, all clients at the leader, 3 nodes; {options.seconds:g} s each")
     print_profile(profiles, cost)
     if options.json:
-        document = {"machine": asdict(machine), "floor": asdict(cost), "cells": [asdict(p) for p in profiles]}
+        document = {
+            "machine": asdict(machine),
+            "floor": asdict(cost),
+            "cells": [as_json(p) for p in profiles],
+        }
         options.json.write_text(json.dumps(document, indent=1) + "\n")
     return 0
 

@@ -19,8 +19,8 @@ from harness import BenchError
 READ, PARSE, INTAKE, RAFT = "socket reads", "parse", "intake", "propose, replicate, commit"
 WAL, PEERS_OUT, PEERS_IN = "WAL: write, begin sync", "peers: encode, send", "peers: decode"
 RUN, ENCODE, WRITE = "run commands", "reply: encode", "reply: write"
-CUTS, LOOP, OTHER = "cuts", "event loop itself", "other"
-STAGES = (READ, PARSE, INTAKE, RAFT, WAL, PEERS_OUT, PEERS_IN, RUN, ENCODE, WRITE, CUTS, LOOP, OTHER)
+CUTS, GARBAGE, LOOP, OTHER = "cuts", "garbage collection", "event loop itself", "other"
+STAGES = (READ, PARSE, INTAKE, RAFT, WAL, PEERS_OUT, PEERS_IN, RUN, ENCODE, WRITE, CUTS, GARBAGE, LOOP, OTHER)
 
 # By file, or by file and function where a file takes part in several; the more precise one wins.
 _TABLE = {
@@ -91,15 +91,18 @@ class Folded:
     in_kernel: Counter[str] = field(default_factory=Counter)
     """Of these, those that were in a system call."""
     waiting: int = 0
-    """Samples in a wait for events or for the interpreter's lock, which cost (nearly) no processor time."""
+    """Samples in a wait for events or for the interpreter's lock, which cost hardly any processor time."""
 
-    def share(self, stage: str) -> float:
-        """Which part of the thread's work a stage is."""
-        return self.samples[stage] / max(1, self.samples.total())
+    def cost(self, stage: str, user: float, kernel: float) -> tuple[float, float]:
+        """Split the time of the thread: return what a stage costs, and what of it are system calls.
 
-    def kernel_share(self, stage: str) -> float:
-        """Which part of the thread's work are system calls of a stage."""
-        return self.in_kernel[stage] / max(1, self.samples.total())
+        Samples inside and outside of the kernel are shared out by themselves. A thread that has to wait for
+        a processor does so at the end of a system call that has waked somebody, and the profiler cannot tell
+        that from work; so, where processors are scarce, it sees far too much of system calls.
+        """
+        outside = self.samples.total() - self.in_kernel.total()
+        in_kernel = kernel * self.in_kernel[stage] / max(1, self.in_kernel.total())
+        return user * (self.samples[stage] - self.in_kernel[stage]) / max(1, outside) + in_kernel, in_kernel
 
 
 def fold(lines: Iterable[str]) -> Folded:
@@ -125,7 +128,7 @@ def stage_of(frames: list[str]) -> str:
     if any("(balsadb/server/cuts.py:" in frame for frame in frames):
         return CUTS
     if any(frame.startswith("gc_collect_main") for frame in frames):
-        return OTHER
+        return GARBAGE
     inside_uvloop = False
     for frame in reversed(frames):
         found = _FRAME.match(frame)
