@@ -510,13 +510,14 @@ class Replica:
                 for request, reply in self._changes.go_on(now_ms, self.configuration):
                     self._finish(request, [reply])
             reads.flush(now_ms)
-            proposals.flush(now_ms, disk_idle)
             if self._handed:
                 self._apply(effects)
             elif self._release:
                 self._freeze(effects.cuts)
             if self._due:
                 self._answer_reads(effects)
+            # After what was applied: commands that waited for a payload to run may have no later occasion.
+            proposals.flush(now_ms, disk_idle)
             take_committed = not (self._handed or self._installing or node.stateless)
             if not node.has_ready(disk_idle, take_committed):
                 if not self._ripe:
