@@ -153,6 +153,23 @@ def test_the_same_line_does_nothing_a_second_time_nor_after_the_node_has_gone_on
     assert all_of(two) == before
 
 
+@pytest.mark.parametrize("outgoing", [(1,), ()], ids=["on the way", "done"])
+def test_a_recovered_cluster_whose_only_voter_another_node_became_can_be_recovered_again(
+    run, tmp_path, outgoing
+):
+    """Node 1 was recovered, replaced by node 4, and node 4 was lost."""
+    configuration = msgspec.structs.replace(
+        FIVE, voters=(4,), outgoing=outgoing, learners=() if outgoing else (1,), former=(b"\x22" * 16,)
+    )
+    one = make_node(tmp_path / "one", 1, 6, 1, 3, configuration=configuration)
+    status, out, err = run("recover", one.path)
+    assert (status, err) == (0, "")
+    assert "ACKNOWLEDGED WRITES MAY BE LOST: node 4 could be a majority" in out
+    status, out, _ = run("recover", one.path, "--confirm", word(run, [one]))
+    assert status == 0
+    assert "node 1 is the only voter of its cluster from now on; this is recovery 2." in out
+
+
 def test_a_word_for_other_directories_does_not_do_for_these(run, two):
     """With node 3's directory left out another log is the safest one."""
     before = all_of(two)

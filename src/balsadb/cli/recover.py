@@ -155,8 +155,10 @@ def _confirmed(judgement: Judgement, confirm: str, force: bool) -> Survivor:
 
 def _recovered(judgement: Judgement) -> int:
     """Return the number of the recovery that has led to the present, lone voter; 0 when there was none."""
-    configuration = judgement.configuration
-    return len(configuration.former) if len(configuration.voters) == 1 else 0
+    configuration, chosen = judgement.configuration, judgement.chosen
+    # Another node may be the only voter by now, or on its way to be: it may be lost in its turn.
+    alone = chosen is not None and {*configuration.voters, *configuration.outgoing} == {chosen.node}
+    return len(configuration.former) if alone else 0
 
 
 def _needless(judgement: Judgement) -> str:
