@@ -314,6 +314,16 @@ def test_a_majority_that_answers_needs_no_recovery(run):
     assert "A recovery is not needed: a majority of the voters answers." in out
 
 
+def test_an_empty_directory_under_an_old_id_is_no_survivor_however_long_its_log_is_by_now(run):
+    """What nodes 1 and 3 had acknowledged before that of node 3 was lost may be gone."""
+    with server(2, 9, 3) as two, server(3, 9, 3, admitted=0) as three:
+        status, out, _ = run("recover", "--servers", f"{two.server},{three.server}")
+    assert status == 0
+    assert f"{three.server} can't be chosen: this directory was never admitted to vote" in out
+    assert "ACKNOWLEDGED WRITES MAY BE LOST: nodes 1 and 3 could be a majority" in out
+    assert "A recovery is not needed" not in out
+
+
 def test_nothing_is_recovered_over_the_network(run):
     with server(2, 9, 3) as two:
         status, _, err = run(

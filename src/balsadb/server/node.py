@@ -321,6 +321,7 @@ class Node:
             connected=self._peers.connected,
             loading=replica.loading,
             ready=self.unready() is None,
+            admitted=raft.eligible,
             snapshot_index=self.replica.snapshot_index,
             keys=machine.store.keys_about,
             log_time_ms=machine.log_time_ms,

@@ -3,7 +3,8 @@
 STATUS answers a map with these fields: id, role, term, leader, commit_index, applied_index, first_index,
 last_index, last_term, durable_index, snapshot_index, voters, outgoing_voters, learners, promote (learners
 that become voters when they have caught up), retire (voters that leave for them), removed (lists of ids),
-cluster_id, keys, uptime_ms, ready, loading, client_address, peer_address, log_time_ms, boot, alarms.
+cluster_id, keys, uptime_ms, ready, loading, admitted (0: its directory is new under its id and may not vote),
+client_address, peer_address, log_time_ms, boot, alarms.
 MEMBERS answers a list of maps: id, role (voter or learner), leader, connected (1 or 0), peer_address,
 client_address, matched_index (on the leader). Truth values are 1 and 0, in RESP2 and RESP3 alike.
 ADD, REMOVE, REPLACE and TRANSFER are answered by `replica.changes`: +OK when all is done.
@@ -48,6 +49,7 @@ def _status(client: ClientState, view: NodeView, argv: list[bytes]) -> Reply:
             (b"uptime_ms", status.uptime_ms),
             (b"ready", int(status.ready)),
             (b"loading", int(status.loading)),
+            (b"admitted", int(status.admitted)),
             (b"client_address", _text(status.client_address)),
             (b"peer_address", _text(status.peer_address)),
             (b"log_time_ms", status.log_time_ms),

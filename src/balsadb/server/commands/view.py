@@ -55,6 +55,8 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
     """True until the log found at start has been applied."""
     ready: bool = True
     """True when this node can serve (what /readyz says)."""
+    admitted: bool = True
+    """False while this node's directory may not vote: another one may have voted under its id (rule W5)."""
     keys: int = 0
     """Keys in the database; a key that was overwritten lately without being read may count twice."""
     log_time_ms: Millis = 0
