@@ -173,6 +173,8 @@ def _without_former(survivors: Iterable[Survivor]) -> list[Survivor]:
 
 
 def _check_one_cluster(survivors: Sequence[Survivor]) -> None:
+    # Those with an id first: one without could belong to the cluster of either of two others.
+    survivors = sorted(survivors, key=lambda survivor: not survivor.cluster_id)
     for survivor in survivors[1:]:
         first = survivors[0]
         if survivor.cluster_id and first.cluster_id:
