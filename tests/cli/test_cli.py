@@ -227,7 +227,7 @@ def test_digest_with_nothing_to_compare_is_a_failure(run):
 @pytest.mark.parametrize(
     ("arguments", "sparing"),
     [
-        (["backup", "--verify", "/nowhere"], {"aiohttp", "uvloop", "asyncio", "rich"}),
+        (["backup", "--verify", "/nowhere"], {"aiohttp", "prometheus_client", "uvloop", "asyncio", "rich"}),
         (
             ["restore", "/nowhere", "--id", "1", "--data-dir", "/nowhere", "--cluster", "1=a:1"],
             {"aiohttp", "rich"},
@@ -257,7 +257,7 @@ def test_client_commands_import_no_server_parts():
         "try:\n"
         "    app(['get', 'k', '--servers', '127.0.0.1:1'])\n"
         "except Exception: pass\n"
-        "bad = {'aiohttp', 'uvloop', 'asyncio', 'rich'}\n"
+        "bad = {'aiohttp', 'prometheus_client', 'uvloop', 'asyncio', 'rich'}\n"
         "bad |= {f'balsadb.{part}' for part in ('server', 'storage', 'raft', 'replica', 'wire')}\n"
         "print(sorted(bad & set(sys.modules)))\n"
     )

@@ -214,6 +214,19 @@ class Replica:
         idle = self._proposals.idle and self._reads.idle and self._changes.idle and not self._due
         return self.removed or idle
 
+    @property
+    def depths(self) -> dict[str, int]:
+        """What waits at each stage: commands for a payload, payloads for the log, reads for a confirmation
+        and for keys from the disk, entries to be applied. Counted when asked."""
+        commands, payloads = self._proposals.depths
+        return {
+            "proposal_commands": commands,
+            "proposals_in_flight": payloads,
+            "reads_unconfirmed": sum(1 for _ in self._reads.everything()),
+            "reads_due": len(self._due),
+            "entries_to_apply": len(self._handed),
+        }
+
     def submit(self, request: Request, now_ms: int = 0) -> None:
         """Take a request. It comes back, answered, in `Effects.finished` of this or a later turn.
 

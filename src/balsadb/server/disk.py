@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
+from time import perf_counter
 from typing import Protocol
 
 from balsadb.server.failure import stop_process
@@ -33,6 +34,8 @@ class SyncThread:
         self._wal = wal
         self._loop = loop
         self._done = done
+        self.on_measure: Callable[[float], None] | None = None
+        """Is told in the thread how many seconds a write took."""
         self._queue: SimpleQueue[WalWrite | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="wal-sync", daemon=True)
 
@@ -52,12 +55,16 @@ class SyncThread:
     def _run(self) -> None:
         wal, loop, done = self._wal, self._loop, self._done
         while (write := self._queue.get()) is not None:
+            began = perf_counter()
             try:
                 wal.execute(write)
             except BaseException as error:
                 # Rule W4: what was written is in doubt, and no retry can make it certain again.
                 stop_process(f"the write-ahead log can't be written: {error}")
+            took = perf_counter() - began
             try:
                 loop.call_soon_threadsafe(done, write)
             except RuntimeError:
                 return  # the loop was closed: the node is stopping
+            if self.on_measure is not None:
+                self.on_measure(took)

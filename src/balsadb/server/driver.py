@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import traceback
 from collections.abc import Callable, Sequence
+from time import perf_counter
 from typing import NoReturn, Protocol
 
 from balsadb.errors import BalsaError, EntriesLost, ProtocolError, StorageError
@@ -59,6 +60,8 @@ class Driver:
         """Is told of a follower that needs the state, and from which index on one is of use."""
         self.on_collect: Callable[[], None] = _nothing
         """Is called when files of the log may have become useless."""
+        self.on_measure: Callable[[float], None] = _ignore
+        """Is told at the end of a turn when it began, by `perf_counter`."""
         self.turns = 0
         self._wal = wal
         self._clock = clock
@@ -74,6 +77,10 @@ class Driver:
         self._stopped = False
         self._standing: tuple[Configuration, Configuration, bool] | None = None
         """The configurations applied and known, and whether this node was removed, as last told."""
+
+    def measure_syncs(self, add: Callable[[float], None]) -> None:
+        """Have `add` told, in the sync thread, how long each write to the log took, in seconds."""
+        self._disk.on_measure = add
 
     def start(self) -> None:
         """Begin to tick and to run turns."""
@@ -131,6 +138,7 @@ class Driver:
         self._awake = False
         if self._stopped:
             return
+        began = perf_counter()
         self.turns += 1
         now_ms, wall_ms = self._clock.monotonic_ms(), self._clock.wall_ms()
         replica = self.replica
@@ -166,6 +174,7 @@ class Driver:
         if effects.finished:
             self.on_finished(effects.finished)
         self.on_turn_end()
+        self.on_measure(began)
         if effects.again:
             self.wake()
 

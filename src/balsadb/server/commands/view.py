@@ -53,6 +53,8 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
     """True until the log found at start has been applied."""
     ready: bool = True
     """True when this node can serve (what /readyz says)."""
+    unready: str | None = None
+    """Why it can't; None when it can."""
     keys: int = 0
     """Keys in the database; a key that was overwritten lately without being read may count twice."""
     log_time_ms: Millis = 0
