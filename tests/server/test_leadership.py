@@ -63,6 +63,13 @@ def test_a_leader_whose_process_ended_lost_its_connection(node):
     assert node.last == (2, NOBODY, "the connection to node 2 is gone")
 
 
+def test_the_loss_of_a_leader_shows_before_the_own_connection_to_it_ends(node):
+    node.follow(2, 4)
+    become_follower(node.core, 4, NOBODY, hurry_until=50)  # what rule M3 does
+    node.leadership.look()
+    assert node.last == (2, NOBODY, "the connection to node 2 is gone")
+
+
 def test_a_leader_that_hangs_was_silent(node):
     node.follow(2, 4)
     become_pre_candidate(node.core, 0)

@@ -131,7 +131,8 @@ class Insight:
         members = []
         for node in status.configuration.everyone():
             facts = member_facts(status, node)
-            known = node == status.id or node in status.matched
+            # A new leader knows how far somebody is when it has heard him, and not before.
+            known = node == status.id or status.matched.get(node, 0) > 0
             facts["matched_index"] = facts["matched_index"] if known else None
             facts["lag"] = status.last_index - facts["matched_index"] if known else None
             facts["silent_ms"] = 0 if node == status.id else silent.get(node)

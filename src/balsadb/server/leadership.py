@@ -41,6 +41,7 @@ class Leadership:
         self._wall_ms = wall_ms
         self._state = core.state
         self._leader = core.state.leader
+        self._term = core.term
         self.changes: deque[LeaderChange] = deque(maxlen=CHANGES_MAX)
         """The oldest first."""
         self.leader_changes = 0
@@ -71,14 +72,14 @@ class Leadership:
             self.changes.append(LeaderChange(self._wall_ms(), self._core.term, leader, previous, reason))
             if leader != NOBODY:
                 self._last = leader
-        self._state, self._leader = state, leader
+        self._state, self._leader, self._term = state, leader, self._core.term
 
     def _why(self, previous: NodeId, leader: NodeId) -> str:
-        me, term, before = self._core.id, self._core.term, self._state
+        me, term, before, state = self._core.id, self._core.term, self._state, self._core.state
         if isinstance(before, Leader):
             if before.transfer_to != NOBODY:
                 return f"this node handed over to node {before.transfer_to}"
-            if leader == NOBODY and self._core.term == term and not self._heard_majority(before):
+            if term == self._term and not self._heard_majority(before):
                 return "this node had not heard a majority for an election timeout and stepped down"
             return f"this node led and was told of term {term}"
         if previous == NOBODY:
@@ -87,12 +88,13 @@ class Leadership:
             return f"node {leader} made itself known as the leader of term {term}"
         if leader != NOBODY:
             return f"node {leader} was elected in term {term} instead of node {previous}"
-        if self._core.state.role is Role.CANDIDATE and before.role is Role.FOLLOWER:
+        if state.role is Role.CANDIDATE and before.role is Role.FOLLOWER:
             return f"node {previous} told this node to take over"  # else a pre-vote comes between the two
-        if previous not in self._connected():
-            return f"the connection to node {previous} is gone"
-        if self._core.state.role is Role.FOLLOWER:
+        if state.role is Role.FOLLOWER and term != self._term:
             return f"somebody asked for votes in term {term}"
+        # A node that hurries was told of the loss; its own connection to the other may end a moment later.
+        if (not isinstance(state, Leader) and state.hurry_until) or previous not in self._connected():
+            return f"the connection to node {previous} is gone"
         return f"node {previous} was silent for an election timeout"
 
     def _heard_majority(self, leader: Leader) -> bool:

@@ -129,7 +129,8 @@ class NodeCollector(Collector):
             "member_lag_entries", "On a leader, entries that are not on that member's disk.", "member"
         )
         for node, match in status.matched.items():
-            lag.add_metric([str(node)], status.last_index - match)
+            if match:  # else it has not answered since this node leads
+                lag.add_metric([str(node)], status.last_index - match)
         yield from (connected, silence, lag)
 
     def _commands(self) -> Iterator[Metric]:
