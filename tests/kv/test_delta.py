@@ -171,6 +171,53 @@ def test_a_removal_that_is_not_written_is_not_forgotten_with_an_earlier_one(base
     assert len(store) == 0
 
 
+def forgetful_store(base) -> DeltaStore:
+    """A store that keeps nothing in memory that is written, and remembers a key or two of what it had."""
+    return DeltaStore(base, 0, 0)
+
+
+def test_a_key_that_had_to_leave_memory_is_set_again_without_a_look_at_the_disk(base):
+    store = forgetful_store(base)
+    store.put(b"k", (b"1", 1, 0))
+    written(store, base)
+    assert not store.is_resident(b"k")
+    base.looks.clear()
+    store.put(b"k", (b"2", 2, 0))
+    written(store, base)
+    assert (len(store), base.looks) == (1, [])
+
+
+def test_a_key_that_was_removed_before_it_left_memory_counts_as_new_when_it_is_set_again(base):
+    store = forgetful_store(base)
+    for number in (1, 3):
+        store.put(b"k", (b"1", number, 0))
+        written(store, base)
+        store.get(b"k")
+        store.remove(b"k")
+        written(store, base)
+        assert len(store) == 0
+    store.put(b"k", (b"1", 5, 0))
+    written(store, base)
+    assert len(store) == 1
+
+
+def test_nothing_is_known_to_be_on_disk_after_everything_was_cleared_or_replaced(base):
+    store = forgetful_store(base)
+    store.put(b"k", (b"1", 1, 0))
+    written(store, base)
+    store.clear()
+    store.put(b"other", (b"1", 2, 0))
+    written(store, base)
+    store.put(b"k", (b"2", 3, 0))
+    assert len(store) == 2
+    written(store, base)
+    another = Watched()
+    store_over(another, x=b"1")
+    store.restore(another, 1)
+    store.put(b"k", (b"3", 4, 0))
+    assert len(store) == 2
+
+
 def test_a_frozen_cut_does_not_change_any_more(base):
     store = DeltaStore(base, 0, 1_000)
     store.put(b"a", (b"1", 1, 0))

@@ -8,8 +8,8 @@ import random
 import msgspec
 import pytest
 
-from balsadb.sim.checkers.linearizability import Verdict, check, check_key, step
-from balsadb.sim.history import Action, Operation
+from balsadb.sim.checkers.linearizability import Verdict, check, check_key
+from balsadb.sim.history import Action, Operation, step
 
 
 def get(called, returned, result, client=1, key=b"k"):

@@ -7,6 +7,9 @@
 
 A key is looked up in one dict that holds all of the first three; only a key that is not there is read from
 the base, once. So the keys in use are answered without leaving Python, however many others there are.
+
+A key that is set needs no look at the base, but the number of keys does: was it there? Of the keys that left
+memory `presence` remembers the most. The others are counted when they are cut (`Cut.blind`).
 """
 
 from __future__ import annotations
@@ -22,10 +25,13 @@ import msgspec
 from balsadb.errors import InvariantError
 from balsadb.kv.cut import SLICE_KEYS, Base, Bookkeeping, Cut
 from balsadb.kv.deadlines import Deadlines
+from balsadb.kv.presence import Presence
 from balsadb.kv.store import Record, deadline_of
 
 READ_GENERATION_BYTES: Final = 1 << 16
 """Records that were read from the base are forgotten in groups of about this size, below `SLICE_KEYS`."""
+PRESENCE_SHARE: Final = 1 / 2
+"""Memory for knowing that keys are on disk, beside that for their records."""
 RECORD_MEMORY_BYTES: Final = 200
 """What a record in memory takes besides the bytes of key and value."""
 
@@ -47,6 +53,8 @@ class DeltaStore:
     def __init__(self, base: Base, keys: int, cache_bytes_max: int) -> None:
         """Begin with `keys` keys on disk. `cache_bytes_max` bounds what is kept in memory without need."""
         self._cache_bytes_max = cache_bytes_max
+        self._present = Presence(int(cache_bytes_max * PRESENCE_SHARE))
+        """Keys that have left memory and are in the base. Says nothing about those in memory."""
         self._resident = _Resident()
         # The dict's own method, because a Python method around it would cost as much as all the rest.
         self.get: Callable[[bytes], Record | None] = self._resident.__getitem__
@@ -67,6 +75,7 @@ class DeltaStore:
         self.forgotten = 0
         """Groups of records that were forgotten so far."""
         self._resident.clear()
+        self._present.clear()
         self._resident.fetch = self._fetch
         self._changes: dict[bytes, Record | None] = {}
         self._blind: set[bytes] = set()
@@ -95,10 +104,12 @@ class DeltaStore:
         """Set the record of a key."""
         resident = self._resident
         if key not in resident:
-            if not self.complete:
+            if self.complete:
+                self._count += 1
+            elif key not in self._present:
                 # No look at the disk for what is overwritten anyway: the cut will count.
                 self._blind.add(key)
-            self._count += 1
+                self._count += 1
         elif resident[key] is None:
             self._count += 1
         resident[key] = self._changes[key] = record
@@ -123,6 +134,7 @@ class DeltaStore:
         self.deadlines.clear()
         self._graves += [self._changes, self._leaving, self._read, *(group for group, _ in self._cached)]
         self._resident.clear()
+        self._present.clear()
         self._changes, self._blind, self._leaving, self._read = {}, set(), {}, {}
         self._cached.clear()
         self._cached_bytes = self._read_bytes = self._count = 0
@@ -309,7 +321,7 @@ class DeltaStore:
                 self._graves.pop()
         if self._clears:
             return bool(self._graves)
-        resident = self._resident
+        resident, present = self._resident, self._present
         needed = [self._changes, *(cut.changes for cut in self.cuts)]
         while left:
             if not self._leaving:
@@ -331,6 +343,10 @@ class DeltaStore:
                             break
                     else:
                         del resident[key]
+                        if record is None:
+                            present.discard(key)
+                        else:
+                            present.add(key)
         return bool(self._graves or self._leaving) or self._cached_bytes > self._cache_bytes_max
 
 

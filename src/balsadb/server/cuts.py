@@ -19,9 +19,6 @@ from balsadb.server.telemetry import Histogram
 from balsadb.storage.state import StateBatch, StateStore
 from balsadb.storage.wal import Wal
 
-COUNT_SHARE = 1 / 3
-"""Part of a worker's time that counting takes while a single cut waits, so that it crowds out nobody."""
-COUNT_PAUSE_SECONDS_MAX = 0.02
 STALL_SECONDS = 0.05
 """Pause before a cut is offered again to a RocksDB that is behind with its work."""
 
@@ -66,8 +63,6 @@ class CutWriter:
         """True while a call of `_step` is under way to the loop."""
         self._working: asyncio.Future[int] | None = None
         """What a worker thread does for the oldest cut."""
-        self._began = 0.0
-        """When that began."""
         self._collecting = False
 
     def add(self, cuts: Sequence[Cut]) -> None:
@@ -124,7 +119,6 @@ class CutWriter:
 
     def _work(self, work: Callable[[], int], done: Callable[[int], None]) -> None:
         """Have something done by a worker thread, and go on with what it returned."""
-        self._began = self._loop.time()
         self._working = self._loop.run_in_executor(None, work)
         self._working.add_done_callback(partial(self._worked, done))
 
@@ -139,11 +133,7 @@ class CutWriter:
 
     def _counted(self, cut: Cut, keys: Sequence[bytes], present: int) -> None:
         self._replica.machine.store.counted(cut, keys, present)
-        if len(self._queue) > 1:
-            self._go_on()
-        else:
-            took = self._loop.time() - self._began
-            self._go_on_in(min(took * (1 / COUNT_SHARE - 1), COUNT_PAUSE_SECONDS_MAX))
+        self._go_on()
 
     def _written(self, cut: Cut, written: int) -> None:
         self._batch = self._slices = None

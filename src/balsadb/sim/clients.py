@@ -103,7 +103,7 @@ class Client:
         if self._rewrites and dice < 0.45:
             return [(Action.PUT, key, self._value())]
         if self._rewrites and dice < 0.48:
-            return [(Action.DELETE, key, b"")]
+            return [(Action.DELETE, key, self._value())]
         append = (Action.APPEND, key, self._value())
         return [append, (Action.GET, key, b"")] if dice < 0.6 else [append]
 
@@ -206,5 +206,6 @@ _COMMANDS = {
     Action.GET: lambda key, argument: [b"GET", key],
     Action.PUT: lambda key, argument: [b"SET", key, argument],
     Action.APPEND: lambda key, argument: [b"APPEND", key, argument],
-    Action.DELETE: lambda key, argument: [b"DEL", key],
+    # The second key is never there. It tells whose deletion this is, in the log.
+    Action.DELETE: lambda key, argument: [b"DEL", key, argument],
 }

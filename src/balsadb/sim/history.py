@@ -27,7 +27,7 @@ class Operation(msgspec.Struct, frozen=True):
     action: Action
     key: bytes
     argument: bytes = b""
-    """The value of a PUT, or what an APPEND adds."""
+    """The value of a PUT, or what an APPEND adds; of a DELETE at most a name for it."""
     result: bytes | int | bool | None = None
     """What the client was answered; meaningless while `returned` is None."""
     called: float = 0.0
@@ -40,6 +40,21 @@ class Operation(msgspec.Struct, frozen=True):
         if self.returned is None:
             return f"[{self.called:.6f} ..         ?] client {self.client}: {words} -> no answer"
         return f"[{self.called:.6f} .. {self.returned:.6f}] client {self.client}: {words} -> {self.result!r}"
+
+
+def step(value: bytes | None, operation: Operation) -> tuple[bool, bytes | None]:
+    """Let an operation happen on `value`. Returns whether its answer fits, and the new value."""
+    known = operation.returned is not None
+    match operation.action:
+        case Action.GET:
+            return (not known or operation.result == value), value
+        case Action.PUT:
+            return True, operation.argument
+        case Action.APPEND:
+            new = (value or b"") + operation.argument
+            return (not known or operation.result == len(new)), new
+        case Action.DELETE:
+            return (not known or operation.result == (value is not None)), None
 
 
 def certain(operations: list[Operation]) -> int:

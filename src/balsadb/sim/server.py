@@ -29,6 +29,7 @@ from balsadb.raft.ready import Fetch
 from balsadb.raft.types import Configuration, HardState, NodeId
 from balsadb.replica import Replica, ReplicaOptions
 from balsadb.replica.replica import Warm
+from balsadb.sim.checkers.witness import AppliedOrder
 from balsadb.sim.disk import Disk, Interrupted
 from balsadb.sim.state import SimulatedState
 from balsadb.storage.datadir import DataDirectory
@@ -84,9 +85,11 @@ class WatchedMachine(StateMachine):
         bookkeeping: Bookkeeping | None,
         cache_bytes_max: int,
         watch: Callable[[int, int, bytes], None],
+        order: AppliedOrder,
     ) -> None:
         super().__init__(members, base, bookkeeping, cache_bytes_max)
         self._watch = watch
+        self._order = order
 
     def apply_commands(
         self,
@@ -98,7 +101,9 @@ class WatchedMachine(StateMachine):
     ) -> Outcome:
         """Report and apply."""
         self._watch(index, term, payload)
-        return super().apply_commands(index, term, time_ms, payload, reads)
+        outcome = super().apply_commands(index, term, time_ms, payload, reads)
+        self._order.applied(index, payload, [slot for slot, _ in reads], outcome)
+        return outcome
 
     def apply_empty(self, index: int, term: int, time_ms: int) -> None:
         """Report and apply."""
@@ -253,7 +258,9 @@ class Server:
             boot=boot,
         )
         cache_bytes = self._rng.choice((0, 1_000, 1_000_000))
-        machine = WatchedMachine(tuple(sorted(ever)), self.state.base, state, cache_bytes, self._applied)
+        machine = WatchedMachine(
+            tuple(sorted(ever)), self.state.base, state, cache_bytes, self._applied, world.order
+        )
         self.replica = Replica(
             node,
             machine,

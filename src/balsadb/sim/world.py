@@ -23,6 +23,7 @@ from balsadb.sim.checkers.linearizability import Verdict, check
 from balsadb.sim.checkers.log import LogChecker
 from balsadb.sim.checkers.promises import check_restart
 from balsadb.sim.checkers.reduction import shortest_prefix
+from balsadb.sim.checkers.witness import AppliedOrder
 from balsadb.sim.clients import Client
 from balsadb.sim.failures import LivenessViolation, SafetyViolation
 from balsadb.sim.faults import FaultPlan, draw
@@ -62,6 +63,7 @@ class World:
             voters=voters, members=tuple(Member(node, f"peer:{node}") for node in voters)
         )
         self.log_checker = LogChecker()
+        self.order = AppliedOrder()
         self._digests = EqualDigests()
         self.servers: dict[NodeId, Server] = {}
         for node in voters:
@@ -202,7 +204,7 @@ class World:
             assert not isinstance(operation.result, int)
             final[operation.key] = operation.result
         check_ledger(history, final, self._rewrites)
-        finding = check(history)
+        finding = check(history, order=self.order.effects())
         if finding.verdict is not Verdict.LINEARIZABLE:
             what = f"{finding.verdict.value}: key {finding.key!r}"
             wrong = tuple(shortest_prefix(finding.operations))

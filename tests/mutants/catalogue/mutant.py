@@ -65,7 +65,8 @@ QUICK_RESTARTS = {
 """Processes that live shorter than their messages."""
 LONG_REIGNS = {"nodes": 3, "election_ticks": 50, "coups": 60.0, "partitions": 0.0}
 """Leaders that believe for long that they still lead."""
-SLOW_LINKS = {"nodes": 3, "delay_us_max": 30_000}
+SLOW_LINKS = {"nodes": 5, "delay_us_max": 30_000, "coups": 200.0, "small_caches": False}
+"""Rounds of a leader that are on their way while others elect the next one."""
 RELAPSES = {"crashes": 60.0, "relapses": 0.5, "crashes_in_writes": 0.005}
 """Power losses right after starts, which may have read what was never synced."""
 FLIPS = {"nodes": 3, "bit_flips": 60.0, "padding_bytes": 5_000}

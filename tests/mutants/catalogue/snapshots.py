@@ -172,6 +172,18 @@ SNAPSHOTS = (
         ("kv.delta:DeltaStore.warm", "if forgotten != self.forgotten:", "if False:"),
     ),
     scripted(
+        "a key that was removed is still known to be on disk",
+        "C2",
+        "kv/test_delta.py",
+        ("kv.presence:Presence.discard", "place >= 0", "False"),
+    ),
+    scripted(
+        "keys are known to be on disk that were cleared away",
+        "C2",
+        "kv/test_delta.py",
+        ("kv.presence:Presence.clear", "self._table =", "self._table = getattr(self, '_table', None) or"),
+    ),
+    scripted(
         "a read does not wait for the reads before it",
         "R5, P6",
         "replica/test_warming.py",
