@@ -28,7 +28,9 @@ def browser():
         pytest.skip("chromium is not installed")
     with sync_playwright() as playwright:
         # Without its sandbox, because tests may run as root, where it has none.
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(
+            executable_path=program, args=["--no-sandbox", "--disable-dev-shm-usage"]
+        )
         yield browser
         browser.close()
 

@@ -150,7 +150,12 @@ class NodeCollector(Collector):
         )
         for (name, code), number in list(counts.failed.items()):
             failed.add_metric([name.decode(), code.decode()], number)
-        yield from (received, failed)
+        replies = CounterMetricFamily(
+            "balsadb_error_replies", "Error replies by the first word of the error.", labels=["code"]
+        )
+        for code, number in counts.codes.items():
+            replies.add_metric([code.decode()], number)
+        yield from (received, failed, replies)
 
     def _stages(self) -> Iterator[Metric]:
         stages, cuts = self._insight.stages, self._insight.parts.cuts

@@ -88,11 +88,13 @@ def quantile(counts: Sequence[int], share: float) -> float | None:
 class CommandCounts:
     """Commands received from clients by name, and error replies by name and code."""
 
-    __slots__ = ("failed", "received")
+    __slots__ = ("codes", "failed", "received")
 
     def __init__(self) -> None:
         self.received: dict[bytes, int] = dict.fromkeys((*COMMANDS, UNKNOWN_COMMAND), 0)
         self.failed: dict[tuple[bytes, bytes], int] = {}
+        self.codes: dict[bytes, int] = dict.fromkeys((*sorted(OUTCOMES), OTHER_OUTCOME), 0)
+        """The same by code alone: there from the start, so that the first error of a kind is a change."""
 
     def add(self, command: Command | None, number: int) -> None:
         """Count commands of one name that came one after another."""
@@ -102,8 +104,10 @@ class CommandCounts:
         """Count an error reply to a command."""
         name = UNKNOWN_COMMAND if command is None else _ASKED_AS.get(command.name, command.name)
         code = refusal.text.partition(b" ")[0]
-        pair = name, code if code in OUTCOMES else OTHER_OUTCOME
-        self.failed[pair] = self.failed.get(pair, 0) + 1
+        if code not in OUTCOMES:
+            code = OTHER_OUTCOME
+        self.codes[code] += 1
+        self.failed[name, code] = self.failed.get((name, code), 0) + 1
 
 
 class Stages:
