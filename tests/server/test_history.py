@@ -43,11 +43,11 @@ def test_a_time_is_that_of_its_own_second():
 def test_the_last_minute_forgets_what_is_older():
     recorded = Recorded()
     recorded.second(commit_s=2.0)
-    assert recorded.history.recent_ms("commit", 0.99) > 1000
+    assert recorded.history.recent_us("commit", 0.99) > 1_000_000
     for _ in range(RECENT + 1):
         recorded.second(commit_s=0.002)
-    assert recorded.history.recent_ms("commit", 0.99) <= 2.5
-    assert recorded.history.recent_ms("sync", 0.99) is None
+    assert 0 < recorded.history.recent_us("commit", 0.99) <= 2_500
+    assert recorded.history.recent_us("sync", 0.99) == 0
 
 
 def test_only_so_many_samples_are_kept():

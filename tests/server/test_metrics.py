@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -14,6 +15,9 @@ from balsadb.server.telemetry import OUTCOMES
 from server.lone_node import get, lone_node, redis
 
 ROLES = {"leader", "follower", "candidate", "pre-candidate", "learner"}
+
+
+OPERATIONS = (Path(__file__).parents[2] / "docs/operations.md").read_text()
 
 
 async def scrape(node) -> dict:
@@ -139,7 +143,9 @@ def test_status_uses_the_names_of_raft_status_and_more(tmp_path):
             assert (status, headers["content-type"]) == (200, "application/json")
             facts = msgspec.json.decode(body)
             assert (facts["id"], facts["role"], facts["leader"], facts["ready"]) == (1, "leader", 1, True)
-            assert facts["unready"] is None
+            assert facts["unready"] == ""
+            assert 0 < facts["commit_p99_us"] < 10_000_000
+            assert facts["disk_bytes"] > facts["disk_free_bytes"] > 0
             (member,) = facts["members"]
             assert (member["matched_index"], member["lag"], member["silent_ms"]) == (
                 facts["last_index"],
@@ -152,3 +158,22 @@ def test_status_uses_the_names_of_raft_status_and_more(tmp_path):
             assert facts["log_bytes"] > 0
 
     asyncio.run(run())
+
+
+def test_the_documentation_tells_every_metric_and_no_other(families):
+    told = set(re.findall(r"`(balsadb_\w+)", OPERATIONS))
+    there = {f"{name}_total" if family.type == "counter" else name for name, family in families.items()}
+    there = {
+        f"{name}_info" if name == "balsadb" else name for name in there if not name.startswith("process_")
+    }
+    assert told - {"balsadb_info"} == there - {"balsadb_info"}
+
+
+def test_the_documentation_tells_every_name_of_status(tmp_path):
+    async def run() -> dict:
+        async with lone_node(tmp_path / "data") as node:
+            return msgspec.json.decode((await get(node, "/status"))[2])
+
+    facts = asyncio.run(run())
+    names = {*facts, *facts["members"][0], *facts["leader_changes"][0], *facts["queues"]}
+    assert {name for name in names if f"`{name}`" not in OPERATIONS} == set()

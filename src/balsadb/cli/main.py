@@ -117,7 +117,7 @@ def serve(
         typer.Option(
             metavar="HOST:PORT",
             envvar="BALSADB_HTTP_LISTEN",
-            help="Where /livez and /readyz answer, and backups are taken.",
+            help="Where the dashboard, /metrics, /readyz and others answer.",
         ),
     ] = None,
     cluster: Annotated[

@@ -64,10 +64,11 @@ class History:
         self._marks.append(counts)
         self._last_ms, self._last_commands = now_ms, commands
 
-    def recent_ms(self, stage: str, share: float) -> float | None:
-        """Return a quantile of the last minute, in milliseconds; None: nothing happened."""
+    def recent_us(self, stage: str, share: float) -> int:
+        """Return a quantile of the last minute, in microseconds; 0: nothing happened."""
         counts = self._stages[stage].counts
-        return _ms(_since(counts, self._marks[0][stage]) if self._marks else counts, share)
+        seconds = quantile(_since(counts, self._marks[0][stage]) if self._marks else counts, share)
+        return 0 if seconds is None else round(seconds * 1_000_000)
 
 
 def _since(counts: list[int], before: list[int]) -> list[int]:

@@ -7,6 +7,7 @@ rest is read from the parts themselves when somebody asks.
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Any, Final
 
 import msgspec
@@ -29,6 +30,8 @@ from balsadb.server.telemetry import Stages
 from balsadb.storage.wal import Wal
 from balsadb.version import __version__
 
+RECENT_CHANGES_MS: Final = 600_000
+"""Changes of the leader in this time count as recent."""
 SAMPLE_SECONDS: Final = 1.0
 """How often the curves of the dashboard get a point."""
 
@@ -95,47 +98,58 @@ class Insight:
         """Return for how long each other member was not known to be there; see `reach.py`."""
         return self.reach.silent_ms(self.parts.clock.monotonic_ms())
 
-    def status(self) -> Facts:
-        """Return what /status shows: the names of RAFT STATUS first, and then what is only here."""
-        parts, history, leadership = self.parts, self.history, self.leadership
-        status, clock = parts.view.status(), parts.clock
-        facts = node_facts(status)
-        return facts | {
+    def figures(self) -> dict[str, int | str]:
+        """Return what RAFT STATUS shows behind the facts of consensus."""
+        parts, history = self.parts, self.history
+        volume = os.statvfs(parts.cuts.store.path)
+        size = "live-sst-files-size"
+        times = {
+            f"{stage}_p{percent}_us": history.recent_us(stage, percent / 100)
+            for stage, percent in (("commit", 50), ("commit", 99), ("sync", 50), ("sync", 99), ("turn", 99))
+        }
+        return {
             "version": __version__,
-            "time_ms": clock.wall_ms(),
-            "unready": status.unready,
+            "time_ms": parts.clock.wall_ms(),
+            "unready": parts.view.status().unready or "",
+            **times,
+            "recent_leader_changes": self.leadership.recent(parts.clock.wall_ms() - RECENT_CHANGES_MS),
+            "commands": parts.listener.commands_processed,
+            "connections": len(parts.listener.clients()),
+            "sessions": len(parts.replica.machine.sessions),
+            "log_bytes": parts.wal.bytes,
+            "state_bytes": parts.cuts.store.properties([size]).get(size, 0),
+            "memory_bytes": resident_bytes(),
+            "disk_bytes": volume.f_frsize * volume.f_blocks,
+            "disk_free_bytes": volume.f_frsize * volume.f_bavail,
+        }
+
+    def status(self) -> Facts:
+        """Return what /status shows: what RAFT STATUS answers first, and then what is only here."""
+        parts = self.parts
+        status = parts.view.status()
+        return {
+            **node_facts(status),
+            **self.figures(),
             "members": self._members(status),
             "change": change_facts(status.configuration),
-            "leader_changes": [msgspec.structs.asdict(change) for change in leadership.changes],
+            "leader_changes": [msgspec.structs.asdict(change) for change in self.leadership.changes],
             "transfers": [
                 {"to": node, "sent_bytes": sent, "total_bytes": total}
                 for node, (sent, total) in sorted(parts.sender.progress.items())
             ],
             "receiving": self._receiving(),
-            "log_bytes": parts.wal.bytes,
-            "state_bytes": parts.cuts.store.properties(["live-sst-files-size"]).get("live-sst-files-size", 0),
-            "memory_bytes": resident_bytes(),
-            "sessions": len(parts.replica.machine.sessions),
-            "connections": len(parts.listener.clients()),
-            "commands": parts.listener.commands_processed,
             "queues": parts.replica.depths,
-            "commit_p50_ms": history.recent_ms("commit", 0.5),
-            "commit_p99_ms": history.recent_ms("commit", 0.99),
-            "sync_p50_ms": history.recent_ms("sync", 0.5),
-            "sync_p99_ms": history.recent_ms("sync", 0.99),
-            "turn_p99_ms": history.recent_ms("turn", 0.99),
         }
 
     def _members(self, status: NodeStatus) -> list[Facts]:
         silent = self.silent_ms()
         members = []
         for node in status.configuration.everyone():
-            facts = member_facts(status, node)
+            facts = member_facts(status, node, silent.get(node))
             # A new leader knows how far somebody is when it has heard him, and not before.
             known = node == status.id or status.matched.get(node, 0) > 0
             facts["matched_index"] = facts["matched_index"] if known else None
             facts["lag"] = status.last_index - facts["matched_index"] if known else None
-            facts["silent_ms"] = 0 if node == status.id else silent.get(node)
             members.append(facts)
         return members
 

@@ -53,6 +53,10 @@ class Leadership:
         self._last = NOBODY
         """The leader known last."""
 
+    def recent(self, since_ms: Millis) -> int:
+        """Return how often another leader became known since then, as far as it is remembered."""
+        return sum(change.leader != NOBODY and change.time_ms >= since_ms for change in self.changes)
+
     def look(self) -> None:
         """Note what has changed since the last look."""
         state = self._core.state

@@ -18,7 +18,7 @@ import secrets
 import shutil
 import signal
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -350,6 +350,14 @@ class Node:
             connections_received=self._listener.connections_received,
             commands_processed=self._listener.commands_processed,
         )
+
+    def figures(self) -> Mapping[str, int | str]:
+        """Return how fast, how large and how full the node is."""
+        return self._insight.figures()
+
+    def silent_ms(self) -> Mapping[NodeId, int | None]:
+        """Return for how long each other member was not known to be there."""
+        return self._insight.silent_ms()
 
     def clients(self) -> Sequence[ClientState]:
         """Return the open client connections."""

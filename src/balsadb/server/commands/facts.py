@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-from balsadb.raft.types import NodeId
+from balsadb.raft.types import Millis, NodeId
 from balsadb.server.commands.info import raft_role
 from balsadb.server.commands.view import NodeStatus
 
@@ -16,7 +16,7 @@ Facts: TypeAlias = dict[str, Any]
 
 
 def node_facts(status: NodeStatus) -> Facts:
-    """Return what RAFT STATUS answers."""
+    """Return what RAFT STATUS answers first; `insight.py` has the rest."""
     configuration = status.configuration
     return {
         "id": status.id,
@@ -48,8 +48,8 @@ def node_facts(status: NodeStatus) -> Facts:
     }
 
 
-def member_facts(status: NodeStatus, node: NodeId) -> Facts:
-    """Return what RAFT MEMBERS answers of one member."""
+def member_facts(status: NodeStatus, node: NodeId, silent_ms: Millis | None) -> Facts:
+    """Return what RAFT MEMBERS answers of one member, which was not known to be there for so long."""
     member = status.configuration.member(node)
     client_address = member.client_address if member else ""
     if node == status.id:
@@ -63,4 +63,5 @@ def member_facts(status: NodeStatus, node: NodeId) -> Facts:
         "peer_address": member.peer_address if member else "",
         "client_address": client_address,
         "matched_index": status.last_index if itself else status.matched.get(node, 0),
+        "silent_ms": 0 if itself else silent_ms,
     }

@@ -1,11 +1,8 @@
 """RAFT: what an operator asks a node about consensus.
 
-STATUS answers a map with these fields: id, role, term, leader, commit_index, applied_index, first_index,
-last_index, durable_index, snapshot_index, voters, outgoing_voters, learners, promote (learners that become
-voters when they have caught up), retire (voters that leave for them), removed (lists of ids), cluster_id,
-keys, uptime_ms, ready, loading, client_address, peer_address, log_time_ms, boot, alarms.
-MEMBERS answers a list of maps: id, role (voter or learner), leader, connected (1 or 0), peer_address,
-client_address, matched_index (on the leader). Truth values are 1 and 0, in RESP2 and RESP3 alike.
+STATUS answers a map with the names of `facts.node_facts` and `insight.Insight.figures`, MEMBERS a list of maps
+with those of `facts.member_facts`. `matched_index` is known to the leader alone, and 0 when it is not known.
+`docs/operations.md` explains all names. Truth values are 1 and 0, in RESP2 and RESP3 alike.
 ADD, REMOVE, REPLACE and TRANSFER are answered by `replica.changes`: +OK when all is done.
 """
 
@@ -21,7 +18,7 @@ from balsadb.server.commands.view import NodeView
 
 
 def _status(client: ClientState, view: NodeView, argv: list[bytes]) -> Reply:
-    return _mapping(node_facts(view.status()))
+    return _mapping({**node_facts(view.status()), **view.figures()})
 
 
 def _snapshot(client: ClientState, view: NodeView, argv: list[bytes]) -> Reply:
@@ -30,15 +27,19 @@ def _snapshot(client: ClientState, view: NodeView, argv: list[bytes]) -> Reply:
 
 
 def _members(client: ClientState, view: NodeView, argv: list[bytes]) -> Reply:
-    status = view.status()
-    return [_mapping(member_facts(status, node)) for node in status.configuration.everyone()]
+    status, silent = view.status(), view.silent_ms()
+    return [
+        _mapping(member_facts(status, node, silent.get(node))) for node in status.configuration.everyone()
+    ]
 
 
 def _mapping(facts: Facts) -> Mapping:
     return Mapping([(name.encode(), _reply(value)) for name, value in facts.items()])
 
 
-def _reply(value: int | str | tuple[int, ...]) -> Reply:
+def _reply(value: int | str | tuple[int, ...] | None) -> Reply:
+    if value is None:
+        return None
     if isinstance(value, str):
         return value.encode("utf-8", "replace")
     return list(value) if isinstance(value, tuple) else int(value)

@@ -78,6 +78,14 @@ class NodeView(Protocol):
         """Return the node's present state."""
         ...
 
+    def figures(self) -> Mapping[str, int | str]:
+        """Return how fast, how large and how full the node is, under the names that RAFT STATUS shows."""
+        ...
+
+    def silent_ms(self) -> Mapping[NodeId, Millis | None]:
+        """Return for how long each other member was not known to be there; None: not since the start."""
+        ...
+
     def clients(self) -> Sequence[ClientState]:
         """Return the open client connections."""
         ...
