@@ -292,6 +292,22 @@ def status(
 
 
 @app.command()
+def doctor(servers: Servers = None, timeout: Seconds = 2.0, as_json: Json = False) -> None:
+    """Say what is wrong with the cluster, and what to do about it.
+
+    Ends with status 0 when nothing is, 1 when something is wrong though the cluster serves, 3 when it does
+    not serve or can't be trusted.
+
+    \b
+    balsadb doctor
+    balsadb doctor --json | jq -r '.findings[].problem'
+    """
+    from balsadb.cli import doctor as doctoring
+
+    raise typer.Exit(doctoring.doctor(servers, timeout, as_json))
+
+
+@app.command()
 def digest(servers: Servers = None, timeout: Seconds = 10.0, as_json: Json = False) -> None:
     """Check that all servers hold the same state.
 

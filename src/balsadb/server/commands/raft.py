@@ -1,7 +1,7 @@
 """RAFT: what an operator asks a node about consensus.
 
-STATUS answers a map with the names of `facts.node_facts` and `insight.Insight.figures`, MEMBERS a list of maps
-with those of `facts.member_facts`. `matched_index` is known to the leader alone, and 0 when it is not known.
+STATUS answers a map with the names of `facts.node_facts` and `insight.Insight.figures`, MEMBERS a list of
+maps with those of `facts.member_facts`. `matched_index` is known to the leader alone, and 0 when unknown.
 `docs/operations.md` explains all names. Truth values are 1 and 0, in RESP2 and RESP3 alike.
 ADD, REMOVE, REPLACE and TRANSFER are answered by `replica.changes`: +OK when all is done.
 """
