@@ -109,6 +109,11 @@ def test_one_dead_node_of_three_leaves_nothing_to_spare():
     )
 
 
+def test_a_node_that_hangs_is_not_to_be_started():
+    finding = only(diagnose([well(1), well(2), silent(3, "no answer in time")]), Severity.WARNING)
+    assert finding.remedy.startswith("Its process hangs")
+
+
 def test_one_dead_node_of_five_leaves_one_to_spare():
     five = (1, 2, 3, 4, 5)
     finding = only(diagnose([*(well(n, voters=five) for n in five[:4]), silent(5)]), Severity.WARNING)

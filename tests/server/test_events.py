@@ -15,6 +15,7 @@ from balsadb.server import http
 from balsadb.server.events import QUEUE_MAX, STREAMS_MAX
 from server.lone_node import lone_node
 
+HEAD = b"HEAD /events HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 REQUEST = b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
@@ -151,6 +152,32 @@ def test_a_reader_that_does_not_read_is_dropped_with_bounded_memory_and_others_g
             assert seen > QUEUE_MAX
             await good.event()
             await slow.__aexit__()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("way", ["close", "abort"])
+def test_a_reader_that_leaves_leaves_nothing_behind_not_even_a_word_in_the_log(way, caplog):
+    async def run():
+        async with Served() as served:
+            async with Reader(served.port) as reader:
+                await reader.event()
+                getattr(reader.output.transport, way)()
+            await until(lambda: served.events.readers == 0)
+
+    asyncio.run(run())
+    assert [record.getMessage() for record in caplog.records] == []
+
+
+def test_a_question_for_the_headers_alone_takes_no_place():
+    async def run():
+        async with Served() as served:
+            reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+            writer.write(HEAD)
+            assert b" 404 " in await asyncio.wait_for(reader.read(), 5)
+            assert served.events.readers == 0
+            writer.close()
+            await writer.wait_closed()
 
     asyncio.run(run())
 

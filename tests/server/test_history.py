@@ -50,6 +50,11 @@ def test_the_last_minute_forgets_what_is_older():
     assert recorded.history.recent_us("sync", 0.99) == 0
 
 
+def test_samples_are_numbered_because_clocks_go_back():
+    recorded = Recorded()
+    assert [recorded.second().number for _ in range(3)] == [1, 2, 3]
+
+
 def test_only_so_many_samples_are_kept():
     recorded = Recorded()
     for _ in range(SAMPLES_MAX + 10):

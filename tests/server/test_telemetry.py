@@ -96,6 +96,16 @@ def test_entries_that_were_replaced_are_not_timed_to_the_commit_of_others():
     assert stages.commit.total == 1
 
 
+def test_what_the_log_held_at_the_start_is_not_timed():
+    log = Log()
+    log.last_index = 70
+    stages = Stages(log.last_index)
+    stages.turn_ended(0.0, log)
+    log.commit_index = log.applied_index = 70
+    stages.turn_ended(0.0, log)
+    assert (stages.commit.total, stages.apply.total) == (0, 0)
+
+
 def test_what_is_never_committed_takes_bounded_memory():
     stages, log = Stages(), Log()
     for _ in range(PENDING_MAX + 100):

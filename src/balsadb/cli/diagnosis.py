@@ -191,7 +191,7 @@ def _absent(cluster: Cluster) -> Iterator[Finding]:
             yield Finding(
                 Severity.WARNING,
                 f"{who} does not answer ({answer.error})" + _consequence(cluster, node, spare),
-                "Start it again; its log says why it stopped. If it is lost for good: balsadb member replace."
+                _revive(answer.error)
                 if node
                 else "No member that the others know is there; check the address.",
             )
@@ -203,6 +203,12 @@ def _absent(cluster: Cluster) -> Iterator[Finding]:
                 "It has never told its client address, so it may never have started; "
                 "balsadb member list says more.",
             )
+
+
+def _revive(error: str) -> str:
+    if error == "connection refused":  # its machine is there, its process is not
+        return "Start it again; its log says why it stopped. If it is lost for good: balsadb member replace."
+    return "Its process hangs, or its machine or the network is gone. If it is lost: balsadb member replace."
 
 
 def _consequence(cluster: Cluster, node: int, spare: int) -> str:

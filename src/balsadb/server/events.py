@@ -10,6 +10,7 @@ itself. While nobody reads nothing is made.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from itertools import islice
 from typing import Any, Final
 
@@ -81,9 +82,10 @@ class Events:
             stream.put(self._status())
             if self._timer is None:
                 self._wait()
-            while (piece := await stream.pieces.get()) is not None:
-                await response.write(piece)
-            await response.write_eof()
+            with contextlib.suppress(ConnectionError):  # readers leave when they like; that is no fault
+                while (piece := await stream.pieces.get()) is not None:
+                    await response.write(piece)
+                await response.write_eof()
             return response
         finally:
             del self._streams[stream]

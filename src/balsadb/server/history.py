@@ -20,6 +20,8 @@ RECENT: Final = 60
 class Sample(msgspec.Struct, frozen=True):
     """One second."""
 
+    number: int
+    """1, 2, 3, ... since the start of the node."""
     time_ms: Millis
     """Wall clock at its end."""
     commands_per_second: float
@@ -54,6 +56,7 @@ class History:
             seconds = max(1, now_ms - self._last_ms) / 1000
             self.samples.append(
                 Sample(
+                    self.samples[-1].number + 1 if self.samples else 1,
                     wall_ms,
                     round((commands - self._last_commands) / seconds, 1),
                     _ms(commit, 0.5),

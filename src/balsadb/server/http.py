@@ -75,7 +75,7 @@ def _add_figures(app: web.Application, insight: Insight) -> None:
     app[_INSIGHT], app[_METRICS], app[_PAGE] = insight, Metrics(insight), Page()
     app[_EVENTS] = events = Events(insight)
     app.router.add_get("/", _dashboard)
-    app.router.add_get("/events", _follow)
+    app.router.add_get("/events", _follow, allow_head=False)
     app.router.add_get("/metrics", _metrics)
     app.router.add_get("/status", _status)
     app.on_shutdown.append(lambda _: events.stop())

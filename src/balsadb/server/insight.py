@@ -58,14 +58,14 @@ class Insight:
         """Begin to measure."""
         self.parts = parts
         core = parts.replica.node.core
-        self.stages = Stages()
+        self._log = parts.replica.node.log
+        self.stages = Stages(self._log.last_index)
         self.leadership = Leadership(core, self._connected, parts.clock.wall_ms)
         self.reach = Reach(core, self._connected, round(TICK_SECONDS * 1000))
         self.history = History(
             lambda: parts.listener.commands_processed,
             {"commit": self.stages.commit, "sync": self.stages.sync, "turn": self.stages.turn},
         )
-        self._log = parts.replica.node.log
         self._timer: asyncio.TimerHandle | None = None
         parts.driver.on_measure = self._turn_ended
         parts.driver.measure_syncs(self.stages.sync.add)

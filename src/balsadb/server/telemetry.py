@@ -115,7 +115,8 @@ class Stages:
 
     __slots__ = ("_appended", "_committed", "_last", "apply", "commit", "sync", "turn")
 
-    def __init__(self) -> None:
+    def __init__(self, last: Index = 0) -> None:
+        """`last` is the last index of the log now: what is in it already came at a time that nobody knows."""
         self.turn = Histogram()
         """A turn of the drive loop, from its begin to the last reply written."""
         self.sync = Histogram()
@@ -124,7 +125,7 @@ class Stages:
         """From the turn in which a batch came into this node's log to the one that saw it committed."""
         self.apply = Histogram()
         """From there to the turn in which it was applied; mostly the same one."""
-        self._last: Index = 0
+        self._last = last
         self._appended: deque[tuple[Index, float]] = deque(maxlen=PENDING_MAX)
         self._committed: deque[tuple[Index, float]] = deque(maxlen=PENDING_MAX)
 
