@@ -41,7 +41,8 @@ class Rig:
             self.node,
             self.machine,
             BOOT,
-            ReplicaOptions(**options),
+            # Payloads leave at once unless a test says otherwise.
+            ReplicaOptions(**{"collect_commands_min": 1, **options}),
             store_id=STORE,
             client_address=f"c:{node_id}",
         )

@@ -66,6 +66,7 @@ def test_requests_of_one_turn_share_one_payload(node, proposals):
 
 
 def test_while_the_disk_works_few_commands_collect_and_many_do_not(node, proposals):
+    node.leader = node.id
     proposals.add(write("a"))
     proposals.flush(0, disk_idle=True)
     proposals.add(write("b"))
@@ -73,6 +74,31 @@ def test_while_the_disk_works_few_commands_collect_and_many_do_not(node, proposa
     assert sequences(node) == [1]
     proposals.add(write("c", "d", "e"))
     proposals.flush(2, disk_idle=False)
+    assert sequences(node) == [1, 2]
+    proposals.add(write("f"))
+    proposals.flush(3, disk_idle=True)
+    assert sequences(node) == [1, 2, 3]
+
+
+def test_while_another_leader_works_on_a_payload_few_commands_collect_and_many_do_not(node, proposals):
+    """Each payload costs every node a turn, so a follower must not send small ones early."""
+    assert node.leader != node.id
+    proposals.add(write("a"))
+    proposals.flush(0, disk_idle=True)
+    proposals.add(write("b"))
+    proposals.flush(1, disk_idle=True)
+    assert sequences(node) == [1]
+    proposals.add(write("c", "d", "e"))
+    proposals.flush(2, disk_idle=True)
+    assert sequences(node) == [1, 2]
+
+
+def test_what_collected_leaves_when_the_payload_before_has_run(node, proposals):
+    proposals.add(write("a"))
+    proposals.flush(0, disk_idle=True)
+    proposals.add(write("b"))
+    list(proposals.ran(1, [b"OK"], 1))
+    proposals.flush(1, disk_idle=True)
     assert sequences(node) == [1, 2]
 
 

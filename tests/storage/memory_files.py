@@ -155,6 +155,8 @@ class MemoryFile:
         assert self._open
         return bytes(self._inode.seen[offset : offset + length])
 
+    descriptor = None
+
     def sync(self) -> None:
         inode = self._inode
         try:

@@ -59,19 +59,25 @@ def make_state(path: Path, records: dict[bytes, bytes], held: Bookkeeping | None
     return path
 
 
-def command(index: int, term: int, *argv: bytes) -> Entry:
-    """An entry with one command of node 1, whose first boot it is."""
-    payload = encode_batch(1, 1, index, [list(argv)])
+def command(index: int, term: int, *argv: bytes, node: int = 1, sequence: int = 0) -> Entry:
+    """An entry with one command of a node, whose first boot it is; its sequence number is the index."""
+    payload = encode_batch(node, 1, sequence or index, [list(argv)])
     return encode_entry(term, index, 1000 + index, EntryKind.COMMANDS, payload)
+
+
+def membership(index: int, term: int, configuration: Configuration = CLUSTER) -> Entry:
+    """An entry with a configuration."""
+    payload = encode_configuration(configuration)
+    return encode_entry(term, index, 1000 + index, EntryKind.MEMBERSHIP, payload)
 
 
 class NodeDirectory:
     """A data directory as a stopped node leaves it."""
 
-    def __init__(self, path: Path, *, cluster: str = CLUSTER_TEXT) -> None:
+    def __init__(self, path: Path, *, node: int = 1, cluster: str = CLUSTER_TEXT) -> None:
         self.path = path
         files = OsFiles()
-        directory = DataDirectory.open(str(path), files, 1, cluster)
+        directory = DataDirectory.open(str(path), files, node, cluster)
         meta = msgspec.structs.replace(directory.meta, admitted=True, met={2: b"2" * 16, 3: b"3" * 16})
         directory.update_meta(meta)
         directory.close()
@@ -98,6 +104,12 @@ class NodeDirectory:
             wal.collect()
         finally:
             wal.close()
+
+    def note(self, lost: int) -> None:
+        """Note that an acknowledged entry is lost, as a node does that a leader has told."""
+        wal, _ = Wal.open(OsFiles(), str(self.wal_path), self.store_id, SMALL)
+        wal.note_end(lost)
+        wal.close()
 
     def state(self, records: dict[bytes, bytes], held: Bookkeeping, installed: int = 0) -> None:
         """Put a state in place."""

@@ -164,8 +164,9 @@ def test_a_log_that_an_installed_state_replaces_is_a_note(tmp_path):
 
 
 def test_a_lost_state_is_a_note_where_others_have_it_and_damage_where_nobody_does(tmp_path):
-    for cluster, sound in (("1=a:1,2=b:2,3=c:3", True), ("1=a:1", False)):
-        node = NodeDirectory(tmp_path / cluster, cluster=cluster)
+    # A node that joined later names no initial members; others are there that it joined.
+    for cluster, sound in (("1=a:1,2=b:2,3=c:3", True), ("1=a:1", False), ("", True)):
+        node = NodeDirectory(tmp_path / f"node-{cluster}", cluster=cluster)
         node.write(*entries(1, 12), state=HardState(1, 2, 11))
         node.compact(7, 1)
         report = look(node)
@@ -272,3 +273,10 @@ def test_keys_of_the_state_and_of_the_log_behind_it(tmp_path):
     held = bookkeeping(1, index=2, term=1, origins=((1, 1, 2),))
     node.state({b"a": b"from the state"}, held)
     assert keys_of(node, Current(str(node.state_path / "1"), 0)) == (3, {})
+
+
+def test_keys_of_a_node_that_joined_later_and_so_names_no_initial_members(tmp_path):
+    node = NodeDirectory(tmp_path / "d", cluster="")
+    membership = encode_entry(1, 2, 1002, EntryKind.MEMBERSHIP, encode_configuration(CLUSTER))
+    node.write(command(1, 1, b"SET", b"a", b"1"), membership, state=HardState(1, 2, 2))
+    assert keys_of(node) == (2, {b"a": b"1"})

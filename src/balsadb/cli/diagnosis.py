@@ -164,7 +164,7 @@ def _leadership(cluster: Cluster) -> Iterator[Finding]:
                 f"nobody leads: {len(there)} of {len(cluster.voters)} voters "
                 f"{'answers' if len(there) == 1 else 'answer'}, and {cluster.majority} are needed",
                 f"Start {_nodes(sorted(cluster.voters - set(there)))}; the log of each says why it stopped. "
-                "If a majority is lost for good, restore the newest backup.",
+                "If a majority is lost for good: balsadb recover.",
             )
     elif not named:
         yield Finding(

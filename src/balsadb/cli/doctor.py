@@ -10,7 +10,7 @@ from typing import Any
 
 from balsadb.address import format_address, parse_address
 from balsadb.cli.diagnosis import Answer, Cluster, Finding, Severity, diagnose
-from balsadb.cli.observe import THREADS_MAX, print_json, reason_of, text_of
+from balsadb.cli.observe import THREADS_MAX, print_json, reason, text_of
 from balsadb.client.ask import ask, pairs
 from balsadb.client.call import Address
 from balsadb.client.servers import server_addresses
@@ -65,7 +65,7 @@ def _ask(address: Address, seconds: float) -> Answer:
         took = time.monotonic() - began
         members = ask(address, ["RAFT", "MEMBERS"], seconds)
     except (ClientError, ProtocolError) as error:
-        answer.error = reason_of(str(error))
+        answer.error = reason(str(error))
         return answer
     if not isinstance(facts.get("id"), int):
         answer.error = "it is no BalsaDB server"

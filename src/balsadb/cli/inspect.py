@@ -137,7 +137,7 @@ def _meta_lines(meta: Meta) -> Iterable[str]:
     voting = "admitted to vote" if meta.admitted else "not admitted to vote yet"
     yield f"node {meta.node_id} of cluster {meta.cluster_id.hex() or '(not named yet)'}"
     yield f"  store    {meta.store_id.hex()}, {meta.boot} start{'s' * (meta.boot != 1)}, {voting}"
-    yield f"  began    as {meta.cluster_text}"
+    yield "  joined   its cluster later" if meta.joined else f"  began    as {meta.cluster_text}"
     if meta.restored:
         yield f"  restored from the backup {meta.restored.hex()}"
     for node, store in sorted(meta.met.items()):
@@ -201,6 +201,9 @@ def _configuration(configuration: Configuration) -> str:
     ):
         if ids:
             parts.append(f"{name} {_ids(ids)}")
+    if configuration.former:
+        times = f"recovered {len(configuration.former)} time{'s' * (len(configuration.former) != 1)}"
+        parts.append(f"{times}, last from cluster {configuration.former[-1].hex()}")
     members = ", ".join(f"{m.id}={m.peer_address}" for m in configuration.members)
     return "; ".join(parts) + (f"; {members}" if members else "")
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from balsadb.cli import membership
+from balsadb.cli import membership, recovery
 from balsadb.cli.failing import FAILED, sentences
 from balsadb.cli.flags import Json, Seconds, Servers
 from balsadb.errors import UsageError
@@ -406,6 +406,9 @@ def restore(
     from balsadb.cli import backup as commands
 
     commands.restore(file, {"id": id, "data_dir": data_dir, "cluster": cluster}, config)
+
+
+app.command()(recovery.recover)
 
 
 @app.command()

@@ -78,7 +78,7 @@ def digest(servers: str | None, seconds: float, as_json: bool) -> bool:
     addresses = server_addresses(servers)
     first, index, expected = _first_digest(addresses, seconds, advice(servers))
     rows: list[Row] = []
-    for address, reply in _ask_all(addresses, ["RAFT", "DIGEST", index], seconds):
+    for address, reply in ask_all(addresses, ["RAFT", "DIGEST", index], seconds):
         row: Row = {"address": format_address(*address)}
         if isinstance(reply, BalsaError):
             row["error"] = str(reply)
@@ -117,17 +117,17 @@ def _first_digest(addresses: Sequence[Address], seconds: float, hint: str) -> tu
             raise ProtocolError(f"{format_address(*address)} answered RAFT DIGEST with {reply!r}")
         return address, reply[0], text_of(reply[1])
     if all(isinstance(error, NoServer) for error in errors):
-        raise _nobody(addresses, errors, hint)
+        raise nobody(addresses, errors, hint)
     raise next(error for error in errors if not isinstance(error, NoServer))
 
 
 def _status_rows(addresses: Sequence[Address], seconds: float, hint: str | None) -> list[Row]:
     """Return a row per server; with a hint, raise `NoServer` when not a single one answers."""
-    answers = _ask_all(addresses, ["RAFT", "STATUS"], seconds)
+    answers = ask_all(addresses, ["RAFT", "STATUS"], seconds)
     errors = [reply for _, reply in answers if isinstance(reply, BalsaError)]
     if hint is not None and len(errors) == len(answers):
         if all(isinstance(error, NoServer) for error in errors):
-            raise _nobody(addresses, errors, hint)
+            raise nobody(addresses, errors, hint)
         raise next(error for error in errors if not isinstance(error, NoServer))
     rows = [_status_row(address, reply) for address, reply in answers]
     commit = max((row["commit_index"] for row in rows if "commit_index" in row), default=0)
@@ -161,7 +161,7 @@ def _status_table(rows: Sequence[Row]) -> Table:
         table.add_column(name, justify="right")
     for row in rows:
         if "error" in row:
-            table.add_row("?", row["address"], f"[red]{reason_of(row['error'])}[/red]", *[""] * 6)
+            table.add_row("?", row["address"], f"[red]{reason(row['error'])}[/red]", *[""] * 6)
             continue
         role = row.get("role", "?")
         shown = f"[green]{role}[/green]" if role == "leader" else role
@@ -177,7 +177,7 @@ def _status_table(rows: Sequence[Row]) -> Table:
     return table
 
 
-def _ask_all(
+def ask_all(
     addresses: Sequence[Address], command: Sequence[Word], seconds: float
 ) -> list[tuple[Address, Any]]:
     """Ask every server at the same time, so that one that is silent costs its time only once."""
@@ -192,19 +192,19 @@ def _ask_all(
         return list(zip(addresses, threads.map(one, addresses), strict=True))
 
 
-def _nobody(addresses: Sequence[Address], errors: Sequence[BaseException], hint: str) -> NoServer:
-    reasons = dict.fromkeys(reason_of(str(error)) for error in errors)
+def nobody(addresses: Sequence[Address], errors: Sequence[BaseException], hint: str) -> NoServer:
+    reasons = dict.fromkeys(reason(str(error)) for error in errors)
     return NoServer(f"no server answers at {format_addresses(addresses)} ({'; '.join(reasons)}){hint}")
 
 
-def reason_of(error: str) -> str:
+def reason(error: str) -> str:
     """Return what stands in the brackets of "no server answers at ... (reason)", or else all of it."""
     return error.rpartition("(")[2].removesuffix(")")
 
 
 def _verdict(row: Row, expected: str) -> str:
     if "error" in row:
-        return f"not compared: {reason_of(row['error'])}"
+        return f"not compared: {reason(row['error'])}"
     return "equal" if row["digest"] == expected else f"DIFFERENT: {row['digest']}"
 
 

@@ -87,6 +87,8 @@ class Configuration(msgspec.Struct, frozen=True, array_like=True):
     """Learners that become voters, all in one step, as soon as all of them have caught up (rule M2)."""
     retire: tuple[NodeId, ...] = ()
     """Voters that leave in the same step, because those in `promote` take their places."""
+    former: tuple[bytes, ...] = ()
+    """Ids that this cluster had before each recovery from a lost majority, the oldest first (rule M4)."""
 
     @property
     def changing(self) -> bool:

@@ -58,6 +58,10 @@ class Admission:
 
     def answer(self, hello: Hello) -> Welcome | Refused:
         """Decide on the hello of a node that has connected to us."""
+        if hello.cluster_id in self._replica.configuration.former:
+            # Whatever else may be wrong with it. It is told that it is out: two of the old cluster could be
+            # a majority of it, and serve clients what counts no more (rule M4).
+            return Refused(self._outdated(hello.node_id, hello.cluster_id), hello.cluster_id)
         reason = self._objection(hello)
         if reason is not None:
             return Refused(reason)
@@ -123,6 +127,14 @@ class Admission:
                 "both must be the same on every node"
             )
         return self._cluster_objection(hello.cluster_id)
+
+    def _outdated(self, node: NodeId, cluster_id: bytes) -> str:
+        former = self._replica.configuration.former
+        return (
+            f"node {node} belongs to the cluster as it was before recovery {former.index(cluster_id) + 1} "
+            f"({cluster_id.hex()}, now {self._cluster_id().hex()}); what it holds counts no more: empty its "
+            "directory and let it join under a new id (balsadb serve --join)"
+        )
 
     def _cluster_objection(self, cluster_id: bytes) -> str | None:
         mine = self._cluster_id()

@@ -24,7 +24,7 @@ from balsadb.raft.types import Configuration, Index, NodeId
 from balsadb.replica.replica import Replica, Warm
 from balsadb.replica.request import Request
 from balsadb.server.clock import Clock
-from balsadb.server.disk import SyncThread
+from balsadb.server.disk import LogDisk
 from balsadb.server.failure import stop_process
 from balsadb.storage.wal import Wal, WalWrite
 
@@ -62,12 +62,15 @@ class Driver:
         """Is called when files of the log may have become useless."""
         self.on_measure: Callable[[float], None] = _ignore
         """Is told at the end of a turn when it began, by `perf_counter`."""
+        self.on_synced: Callable[[float], None] = _ignore
+        """Is told how many seconds a write to the log took until the loop heard of its end."""
         self.turns = 0
         self._wal = wal
         self._clock = clock
         self._loop = loop
-        self._disk = SyncThread(wal, loop, self._written)
+        self._disk = LogDisk(wal, loop, self._written)
         self._disk_idle = True
+        self._write_began = 0.0
         self._preparing = False
         self._noting = False
         self._ticks = 0
@@ -77,10 +80,6 @@ class Driver:
         self._stopped = False
         self._standing: tuple[Configuration, Configuration, bool] | None = None
         """The configurations applied and known, and whether this node was removed, as last told."""
-
-    def measure_syncs(self, add: Callable[[float], None]) -> None:
-        """Have `add` told, in the sync thread, how long each write to the log took, in seconds."""
-        self._disk.on_measure = add
 
     def start(self) -> None:
         """Begin to tick and to run turns."""
@@ -93,7 +92,7 @@ class Driver:
         self._stopped = True
         if self._timer is not None:
             self._timer.cancel()
-        await self._loop.run_in_executor(None, self._disk.stop)
+        await self._disk.stop()
         if self._wal.end_due:
             await self._loop.run_in_executor(None, self._wal.note_end)
 
@@ -152,6 +151,7 @@ class Driver:
             effects = replica.turn(now_ms, wall_ms, self._disk_idle)
             if effects.write is not None:
                 self._disk_idle = False
+                self._write_began = perf_counter()
                 self._disk.submit(self._wal.plan(effects.write))
         except Exception as error:
             # A broken invariant or data that can't be trusted: never go on (design section 1, 6). No less
@@ -195,6 +195,7 @@ class Driver:
     # ---------------------------------------------------------------- the disk
 
     def _written(self, write: WalWrite) -> None:
+        self.on_synced(perf_counter() - self._write_began)
         try:
             self._wal.complete(write)
             self.replica.persisted(write.number)

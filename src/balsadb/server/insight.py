@@ -68,7 +68,7 @@ class Insight:
         )
         self._timer: asyncio.TimerHandle | None = None
         parts.driver.on_measure = self._turn_ended
-        parts.driver.measure_syncs(self.stages.sync.add)
+        parts.driver.on_synced = self.stages.sync.add
 
     def start(self) -> None:
         """Begin to take samples."""

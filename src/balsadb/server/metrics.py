@@ -240,6 +240,5 @@ def _counter(name: str, text: str, value: float) -> Metric:
 
 
 def _histogram(name: str, text: str, histogram: Histogram) -> Metric:
-    # One copy: the sync thread may count on between two looks.
-    buckets = list(zip(_BOUNDS, map(float, accumulate(list(histogram.counts))), strict=True))
+    buckets = list(zip(_BOUNDS, map(float, accumulate(histogram.counts)), strict=True))
     return HistogramMetricFamily(f"balsadb_{name}_seconds", text, buckets, histogram.sum)

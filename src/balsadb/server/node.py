@@ -335,6 +335,7 @@ class Node:
             applied_index=machine.applied_index,
             first_index=raft.first_index,
             last_index=raft.last_index,
+            last_term=raft.log.last_term,
             durable_index=raft.durable_index,
             cluster_id=replica.configuration.cluster_id.hex(),
             connected=self._peers.connected,

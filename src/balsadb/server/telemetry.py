@@ -45,7 +45,7 @@ _ASKED_AS: Final = {
 
 
 class Histogram:
-    """Counts of durations by their size. One thread adds, others may read."""
+    """Counts of durations by their size."""
 
     __slots__ = ("counts", "sum")
 
@@ -120,7 +120,7 @@ class Stages:
         self.turn = Histogram()
         """A turn of the drive loop, from its begin to the last reply written."""
         self.sync = Histogram()
-        """A write to the log with its sync. Added to by the sync thread alone."""
+        """A write to the log with its sync, until the loop heard of its end."""
         self.commit = Histogram()
         """From the turn in which a batch came into this node's log to the one that saw it committed."""
         self.apply = Histogram()

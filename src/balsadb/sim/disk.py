@@ -268,6 +268,11 @@ class DiskFile:
         """Length in bytes."""
         return len(self._inode.data)
 
+    @property
+    def descriptor(self) -> int | None:
+        """None: no kernel knows the file."""
+        return None
+
     def close(self) -> None:
         """Close the file."""
 

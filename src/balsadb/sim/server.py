@@ -296,6 +296,7 @@ class Server:
     def _draw_options(self) -> ReplicaOptions:
         plan, rng = self._world.plan, self._rng
         options = ReplicaOptions(payload_commands_max=3) if plan.small_caches else ReplicaOptions()
+        options = structs.replace(options, collect_commands_min=rng.choice((1, 1, 4, 64)))
         self._tail_bytes = rng.choice((0, 500, 5_000))
         if plan.log_bytes_max:
             self._tail_bytes = plan.log_bytes_max // 2

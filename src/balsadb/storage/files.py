@@ -41,6 +41,10 @@ class File(Protocol):
     def size(self) -> int:
         """Length in bytes."""
 
+    @property
+    def descriptor(self) -> int | None:
+        """The kernel's number of the file, if the kernel knows it and can sync it with `fdatasync`."""
+
     def close(self) -> None:
         """Close the file; nothing is synced by this."""
 
@@ -209,6 +213,11 @@ class _OsFile:
     def size(self) -> int:
         """Length in bytes."""
         return os.fstat(self._descriptor).st_size
+
+    @property
+    def descriptor(self) -> int | None:
+        """The file's descriptor; None where more than `fdatasync` is needed, see `sync`."""
+        return self._descriptor if sys.platform == "linux" else None
 
     def close(self) -> None:
         """Close the file; nothing is synced by this."""

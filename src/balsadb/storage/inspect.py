@@ -100,6 +100,19 @@ class StateReport(msgspec.Struct):
     configuration: Configuration | None = None
 
 
+class Start(msgspec.Struct):
+    """What a start would go on from, log and state taken together."""
+
+    last_index: Index
+    last_term: Term
+    commit: Index
+    """Known to be committed up to there; more may be."""
+    configuration: Configuration | None
+    """In force; None when it is the initial one."""
+    stateless: bool
+    """The log continues a state that is not there: only another node has it."""
+
+
 class Report(msgspec.Struct):
     """All that is known of a data directory."""
 
@@ -109,6 +122,8 @@ class Report(msgspec.Struct):
     meta: Meta | None = None
     log: LogReport | None = None
     state: StateReport | None = None
+    start: Start | None = None
+    """None when a node would not start."""
     left_over: list[str] = []
     """Files that the next start removes or goes on with."""
     findings: list[Finding] = []
@@ -295,15 +310,25 @@ class _Inspection:
         bookkeeping = None if state is None else state.bookkeeping
         installed = 0 if state is None else state.installed
         try:
-            fit(_NoRestart(), recovered, f"{self._group}/wal", bookkeeping, installed)
+            begun = fit(_NoRestart(), recovered, f"{self._group}/wal", bookkeeping, installed)
         except DataError as error:
             self._damage(error)
             return
         index = 0 if bookkeeping is None else bookkeeping.index
+        newest = None if state is None else state.configuration
+        if begun.memberships:
+            newest = decode_configuration(begun.memberships[-1].payload)
+        self.report.start = Start(
+            last_index=begun.last_index,
+            last_term=begun.terms[-1][1] if begun.terms else 0,
+            commit=max(begun.hard_state.commit, index),
+            configuration=newest,
+            stateless=index < begun.first_index - 1,
+        )
         if index < recovered.first_index - 1:
             problem = f"the state ends at entry {index} and the log begins at {recovered.first_index}"
             path, meta = f"{self._group}/state", self.report.meta
-            if meta is not None and "," not in meta.cluster_text:  # the only member
+            if meta is not None and not (meta.joined or "," in meta.cluster_text):  # the only member
                 self._damage(DataError(path, None, problem, "Put the state back: no other node has it"))
             else:
                 self._note(path, problem + "; the node fetches the state from the others")

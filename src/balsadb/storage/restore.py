@@ -31,14 +31,12 @@ from balsadb.storage.datadir import draw_store_id
 from balsadb.storage.files import Files
 from balsadb.storage.meta import Meta, encode_meta
 from balsadb.storage.opening import open_log
-from balsadb.storage.state import StateDirectory, StateStore, record_key
+from balsadb.storage.state import STALL_SECONDS, StateDirectory, StateStore, make_durable, record_key
 from balsadb.storage.wal import WalOptions
 
 RESTORING: Final = "restoring"
 MARGIN_BYTES: Final = 64 * 1024 * 1024
 """Free space that must remain beside the restored state."""
-STALL_SECONDS: Final = 0.05
-"""Pause before a block is offered again to a RocksDB that is behind with its work."""
 _HARMLESS: Final = {"LOCK", "lost+found", RESTORING}
 """Names in a directory that holds no node's data: our own, and that of a file system's own directory."""
 
@@ -105,7 +103,7 @@ def _make(
     files.make_directories(states.path)
     path = states.fresh()
     _fill(path, backup, summary, bookkeeping)
-    _sync(files, path)
+    make_durable(files, path)
     states.switch(os.path.basename(path), info.index)
     # To the log the state is one that was installed: it begins behind it, in its term, without a vote.
     wal, _ = open_log(files, f"{work}/group-0/wal", meta.store_id, WalOptions(), bookkeeping, info.index)
@@ -148,11 +146,3 @@ def _write(store: StateStore, pairs: list[Pair], bookkeeping: bytes) -> None:
         if store.write(batch):
             return
         time.sleep(STALL_SECONDS)
-
-
-def _sync(files: Files, directory: str) -> None:
-    """Make what RocksDB wrote durable, whatever it left to the system."""
-    for name in os.listdir(directory):
-        with open(f"{directory}/{name}", "rb") as file:
-            os.fsync(file.fileno())
-    files.sync_directory(directory)

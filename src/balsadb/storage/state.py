@@ -60,6 +60,8 @@ _SESSION = b"s"
 _SESSION_END = b"t"
 _HINT = b"x"
 _HINT_END = b"y"
+STALL_SECONDS = 0.05
+"""Pause before something is offered again to a RocksDB that is behind with its work."""
 SLICE_BYTES = 4 * 1024 * 1024
 """Values that a slice of keys passes by before it ends, however few keys it has."""
 REPAIR = "Remove the directory {}/state; the node then fetches the state from the others"
@@ -324,6 +326,14 @@ def _write_options() -> WriteOptions:
     for name in ("disable_wal", "no_slowdown"):
         setattr(options, name, True)
     return options
+
+
+def make_durable(files: Files, directory: str) -> None:
+    """Make what RocksDB wrote into a closed state durable, whatever it left to the system."""
+    for name in os.listdir(directory):
+        with open(f"{directory}/{name}", "rb") as file:
+            os.fsync(file.fileno())
+    files.sync_directory(directory)
 
 
 class Current(NamedTuple):

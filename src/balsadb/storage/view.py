@@ -17,7 +17,7 @@ from balsadb.kv.machine import StateMachine
 from balsadb.raft.configuration import decode_configuration
 from balsadb.raft.entry import Entry, decode_entry
 from balsadb.raft.options import Recovered
-from balsadb.raft.types import EntryKind, Index
+from balsadb.raft.types import EntryKind, Index, NodeId
 from balsadb.storage.files import OsFiles
 from balsadb.storage.index import LogIndex
 from balsadb.storage.log_end import NAME, LogEnd, check_present, check_reached, decode_end
@@ -87,15 +87,27 @@ def committed_machine(group: str, meta: Meta, current: Current | None) -> Iterat
     """
     with open_state(current) as store:
         bookkeeping = None if store is None else store.bookkeeping
-        members = [int(part.partition("=")[0]) for part in meta.cluster_text.split(",")]
-        machine = StateMachine(members, store, bookkeeping)
         directory = f"{group}/wal"
         index = LogIndex()
         recovered = _replay(directory, meta.store_id, index)
+        machine = StateMachine(first_members(meta, recovered), store, bookkeeping)
         first = machine.applied_index + 1
         for entry in _entries(directory, index, first, recovered.hard_state.commit):
-            _apply(machine, entry)
+            apply_entry(machine, entry)
         yield machine
+
+
+def first_members(meta: Meta, recovered: Recovered) -> tuple[NodeId, ...]:
+    """Return whose payloads count before the first configuration that the state or the log holds (rule P5).
+
+    A node that joined later knows no initial members: for it they are all that ever were members.
+    """
+    if not meta.joined:
+        return tuple(int(part.partition("=")[0]) for part in meta.cluster_text.split(","))
+    if not recovered.memberships:
+        return ()
+    newest = decode_configuration(recovered.memberships[-1].payload)
+    return tuple(sorted({*newest.everyone(), *newest.removed}))
 
 
 def _replay(directory: str, store_id: bytes, index: LogIndex) -> Recovered:
@@ -126,7 +138,8 @@ def _entries(directory: str, index: LogIndex, first: Index, last: Index) -> Iter
         first += len(extent.offsets)
 
 
-def _apply(machine: StateMachine, entry: Entry) -> None:
+def apply_entry(machine: StateMachine, entry: Entry) -> None:
+    """Let a machine apply an entry, whatever its kind."""
     index, term, time_ms, payload = entry.index, entry.term, entry.time_ms, entry.payload
     if entry.kind is EntryKind.COMMANDS:
         machine.apply_commands(index, term, time_ms, payload)

@@ -6,9 +6,10 @@ One write is under way at a time (rule W3):
     sync thread                              wal.execute(write)
     any worker             wal.read(...)     wal.prepare()     wal.collect()     wal.note_end()
 
-`plan` and `complete` touch memory only, `execute` touches files only. `read`, `prepare`, `collect` and
-`note_end` may run in worker threads at any time, beside all others. After a failed write or sync the object
-refuses everything: what is on disk is in doubt then, and only a recovery in a new process can tell (rule W4).
+`plan` and `complete` touch memory only, `execute` touches files only. `begin` is the first half of `execute`,
+for an event loop that has the kernel sync without waiting for it. `read`, `prepare`, `collect` and `note_end`
+may run in worker threads at any time, beside all others. After a failed write or sync the object refuses
+everything: what is on disk is in doubt then, and only a recovery in a new process can tell (rule W4).
 """
 
 from __future__ import annotations
@@ -290,8 +291,28 @@ class Wal:
             self._failure = str(error)
             raise
 
+    def begin(self, write: WalWrite) -> int | None:
+        """Write without syncing, and return the descriptor that must be synced. On the event loop.
+
+        None, and nothing is written: `execute` must do all of it. Raises StorageError like that one.
+        """
+        self._check()
+        assert self._file is not None
+        descriptor = self._file.descriptor if write.new_segment is None else None
+        if descriptor is not None:
+            try:
+                self._file.write(write.buffers, write.offset)
+            except BaseException as error:
+                self._failure = str(error)
+                raise
+        return descriptor
+
+    def failed(self, reason: str) -> None:
+        """Take nothing any more: what was begun could not be synced (rule W4)."""
+        self._failure = reason
+
     def complete(self, write: WalWrite) -> None:
-        """Let a write count that `execute` has finished. On the event loop."""
+        """Let a write count that is durable. On the event loop."""
         self._check()
         if write is not self._flying:
             raise InvariantError(f"write {write.number} is completed and was not under way")

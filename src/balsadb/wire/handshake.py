@@ -77,7 +77,8 @@ class Refused(msgspec.Struct, frozen=True, array_like=True):
     reason: Sentence
     """A sentence for the dialler's operator. Cut to fit when it is encoded."""
     removed_from: Identity = b""
-    """The cluster's id when the dialler was removed from it for good (rule M1); else empty."""
+    """The cluster id under which the dialler is out for good: it was removed (rule M1), or that cluster is no
+    more, because it was recovered without the dialler (rule M4). Else empty."""
 
 
 Greeting: TypeAlias = Hello | Welcome | Refused

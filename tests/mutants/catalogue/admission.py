@@ -71,4 +71,14 @@ ADMISSION = (
             "if False:",
         ),
     ),
+    scripted(
+        "a node that missed a recovery is not told that it is out",
+        "M4",
+        "server/test_admission_recovered.py",
+        (
+            "server.admission:Admission.answer",
+            "if hello.cluster_id in self._replica.configuration.former:",
+            "if False:",
+        ),
+    ),
 )

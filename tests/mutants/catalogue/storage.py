@@ -166,4 +166,64 @@ STORAGE = (
         "storage/test_files.py::test_more_buffers_than_one_call_takes_are_still_one_write",
         ("storage.files:_OsFile.write", "if len(buffers) > IOV_MAX:", "if False:"),
     ),
+    scripted(
+        "what the kernel could not sync counts",
+        "W4",
+        "server/test_disk.py::test_nothing_counts_after_a_sync_that_failed",
+        ("server.disk:LogDisk._synced", "if error:", "if False:"),
+    ),
+    scripted(
+        "what the kernel was told to sync counts at once",
+        "W4",
+        "server/test_disk.py::test_a_write_counts_only_when_the_kernel_has_synced_it",
+        ("server.disk:LogDisk._begin", "self._idle.clear()", "self._done(write)"),
+    ),
+    scripted(
+        "a recovery keeps the old cluster's id",
+        "M4",
+        "storage/test_sole_voter.py::test_the_node_is_the_only_voter_of_a_new_cluster_and_has_every_entry_of_its_log",
+        ("storage.sole_voter:successor", "cluster_id=cluster_id", "cluster_id=old.cluster_id"),
+    ),
+    scripted(
+        "a recovery forgets who was a member",
+        "M4",
+        "storage/test_sole_voter.py::test_the_node_is_the_only_voter_of_a_new_cluster_and_has_every_entry_of_its_log",
+        ("storage.sole_voter:successor", "{*old.removed, *old.everyone()}", "{*old.removed}"),
+    ),
+    scripted(
+        "a recovery drops what is not known to be committed",
+        "M4",
+        "storage/test_sole_voter.py::test_the_node_is_the_only_voter_of_a_new_cluster_and_has_every_entry_of_its_log",
+        ("storage.sole_voter:_advance", "last = recovered.last_index", "last = recovered.hard_state.commit"),
+    ),
+    scripted(
+        "a recovered state does not replace the log that it was made of",
+        "M4",
+        "storage/test_sole_voter.py::test_the_node_is_the_only_voter_of_a_new_cluster_and_has_every_entry_of_its_log",
+        (
+            "storage.sole_voter:make_sole_voter",
+            "os.path.basename(fresh), held.index",
+            "os.path.basename(fresh), 0",
+        ),
+    ),
+    scripted(
+        "the longest log is taken for the safest one",
+        "M4",
+        "storage/test_survivors.py",
+        (
+            "storage.survivors:_rank",
+            "*survivor.end,",
+            "survivor.last_index, survivor.last_term,",
+        ),
+    ),
+    scripted(
+        "a damaged log counts as read",
+        "M4",
+        "storage/test_survivors.py",
+        (
+            "storage.survivors:judge",
+            "for survivor in survivors if survivor.whole}",
+            "for survivor in survivors}",
+        ),
+    ),
 )

@@ -33,6 +33,7 @@ class FakeNode:
             applied_index=49,
             first_index=11,
             last_index=52,
+            last_term=6,
             snapshot_index=10,
             cluster_id=CLUSTER_ID,
             uptime_ms=90_061_000,

@@ -20,6 +20,7 @@ def test_status_tells_the_state_of_this_node(ask):
             b"applied_index": 49,
             b"first_index": 11,
             b"last_index": 52,
+            b"last_term": 6,
             b"snapshot_index": 10,
             b"voters": [1, 2, 3],
             b"outgoing_voters": [],

@@ -27,6 +27,7 @@ def node_facts(status: NodeStatus) -> Facts:
         "applied_index": status.applied_index,
         "first_index": status.first_index,
         "last_index": status.last_index,
+        "last_term": status.last_term,
         "durable_index": status.durable_index,
         "snapshot_index": status.snapshot_index,
         "voters": configuration.voters,

@@ -35,6 +35,8 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
     first_index: Index
     """First index present in the log; last_index + 1 when the log is empty."""
     last_index: Index
+    last_term: Term = 0
+    """Term of the last entry: with `last_index` it says which of two logs is the longer one."""
     durable_index: Index = 0
     """Last index known to be on this node's disk."""
     snapshot_index: Index = 0
