@@ -92,6 +92,8 @@ def test_a_killed_leader_shows_as_silent_and_its_successor_as_leader_on_every_ot
         expect(page.locator(f"#node-{dead} .reach")).to_have_text(re.compile(r"no answer for \d+ s"))
         expect(page.locator("#changes tr").first).to_contain_text(f"node {new}")
     expect(pages[new].locator("#changes")).to_contain_text(f"The connection to node {dead} is gone.")
+    expect(pages[new].locator(f"#node-{dead}")).to_contain_text("It has not said how far it is")
+    assert next(m for m in status_of(cluster.nodes[new])["members"] if m["id"] == dead)["lag"] is None
     cluster.start(dead)
     for page in pages.values():
         expect(page.locator("#headline")).to_contain_text("All 3 nodes are there", timeout=2 * SOON_MS)

@@ -60,6 +60,14 @@ def test_a_new_leader_does_not_take_a_dead_node_for_one_that_answers():
     assert node.reach.silent_ms(2_500) == {2: 1_500, 3: 0}
 
 
+def test_what_was_known_later_is_not_forgotten_for_something_older():
+    node = Watching()
+    node.reach.look(1_000)
+    node.lead()
+    node.core.state.progress[3].heard = node.core.now - 50
+    assert node.reach.silent_ms(1_200) == {2: 0, 3: 200}
+
+
 def test_a_node_that_was_never_there_has_no_age():
     node = Watching()
     node.connected = set()
