@@ -174,9 +174,9 @@ class Driver:
         if effects.finished:
             self.on_finished(effects.finished)
         self.on_turn_end()
-        self.on_measure(began)
         if effects.again:
             self.wake()
+        self.on_measure(began)  # last, so that nothing depends on it
 
     def _send(self, messages: list[Message]) -> None:
         """Send each peer its messages of this turn in one frame."""
@@ -195,7 +195,7 @@ class Driver:
     # ---------------------------------------------------------------- the disk
 
     def _written(self, write: WalWrite) -> None:
-        self.on_synced(perf_counter() - self._write_began)
+        took = perf_counter() - self._write_began
         try:
             self._wal.complete(write)
             self.replica.persisted(write.number)
@@ -208,6 +208,7 @@ class Driver:
         if self._wal.collect_due:
             self.on_collect()
         self.wake()
+        self.on_synced(took)
 
     def _note_end(self) -> None:
         """Note how far the log reaches, beside the writes (rule W5)."""
