@@ -35,3 +35,15 @@ def test_what_is_written_reads_back_the_same(text):
 def test_loopback():
     assert is_loopback([("127.0.0.1", 1), ("localhost", 2)])
     assert not is_loopback([("127.0.0.1", 1), ("db", 2)])
+
+
+@pytest.mark.parametrize("host", ["a..b", ".a", "x" * 64, "a." * 127 + "b", "ä" * 63])
+def test_a_host_that_no_resolver_can_be_asked_for_is_refused(host):
+    with pytest.raises(UsageError, match="is not an address"):
+        parse_addresses(f"{host}:1")
+
+
+@pytest.mark.parametrize("host", ["db.example.", "x" * 63, "10.0.0.1", "fe80::1%eth0", "bücher.example"])
+def test_names_and_addresses_of_all_kinds_are_taken(host):
+    written = f"[{host}]:1" if ":" in host else f"{host}:1"
+    assert parse_addresses(written) == [(host, 1)]

@@ -6,6 +6,7 @@ may import the other; so they are here, beside the errors.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable, Sequence
 
 from balsadb.errors import UsageError
@@ -15,6 +16,10 @@ DEFAULT_SERVERS = "127.0.0.1:7001-7003"
 
 RANGE_PORTS_MAX = 64
 """A range such as 7001-7003 may not name more ports than this; more is a typing error."""
+
+NAME_BYTES_MAX = 253
+NAME_PART_BYTES_MAX = 63
+"""Of a host name, and of each part of it between two dots: what the name system can carry."""
 
 
 def parse_address(text: str, what: str = "address") -> tuple[str, int]:
@@ -39,6 +44,15 @@ def parse_addresses(text: str, what: str = "--servers") -> list[tuple[str, int]]
     if not found:
         raise UsageError(f"{what}: no address given; write HOST:PORT,HOST:PORT,...")
     return list(dict.fromkeys(found))
+
+
+def is_ip_address(host: str) -> bool:
+    """Tell whether a host is an address already, so that nobody has to be asked for one."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def format_address(host: str, port: int) -> str:
@@ -70,9 +84,20 @@ def _split(text: str, what: str) -> tuple[str, str]:
         host = host[1:-1]
     elif ":" in host:
         raise UsageError(f"{what}: {text!r} is ambiguous; write an IPv6 address as [ADDRESS]:PORT")
-    if not colon or not host or any(c.isspace() or c in "/@," for c in host):
+    if not colon or any(c.isspace() or c in "/@," for c in host) or not _may_be_a_name(host):
         raise UsageError(f"{what}: {text!r} is not an address; write HOST:PORT")
     return host, ports
+
+
+def _may_be_a_name(host: str) -> bool:
+    """Tell whether a resolver can be asked for it at all; an IPv6 address has no dots and no long parts."""
+    try:
+        ascii_host = host if host.isascii() else host.encode("idna").decode()
+    except UnicodeError:
+        return False
+    return len(ascii_host) <= NAME_BYTES_MAX and all(
+        0 < len(part) <= NAME_PART_BYTES_MAX for part in ascii_host.removesuffix(".").split(".")
+    )
 
 
 def _port(text: str, whole: str, what: str) -> int:

@@ -91,3 +91,66 @@ def test_reads_that_were_refused_for_want_of_a_leader_are_not_kept():
         request.replies = [None]
     assert not list(reads.tick(1_010))
     assert reads.idle
+
+
+def test_the_state_is_as_old_as_the_newest_question_whose_answer_is_applied():
+    node = Asked()
+    reads = Reads(node, ReplicaOptions())
+    assert reads.stale_ms(1_000) is None
+    reads.flush(1_000)
+    reads.confirm([ReadState(1, 5, 0, 1)])
+    list(reads.runnable(4))
+    assert reads.stale_ms(1_030) is None, "confirmed, and not applied"
+    list(reads.runnable(5))
+    assert reads.stale_ms(1_030) == 31
+    reads.add(read())
+    reads.flush(1_050)
+    list(reads.runnable(5))
+    assert reads.stale_ms(1_060) == 61, "asked, and not confirmed"
+    reads.add(read())
+    reads.flush(1_055)
+    reads.confirm([ReadState(2, 6, 0, 1)])
+    list(reads.runnable(6))
+    assert reads.stale_ms(1_060) == 11, "the third question has no answer yet"
+
+
+def test_a_node_on_which_nobody_reads_asks_now_and_then():
+    node = Asked()
+    reads = Reads(node, ReplicaOptions(idle_probe_ms=100))
+    reads.flush(0)
+    reads.flush(99)
+    assert node.contexts == [1]
+    reads.flush(100)
+    assert node.contexts == [1, 2]
+    reads.add(read())
+    reads.flush(150)
+    reads.flush(200)
+    assert node.contexts == [1, 2, 3], "a read is a question like any other"
+
+
+def test_a_node_that_answers_readonly_reads_asks_more_often():
+    node = Asked()
+    reads = Reads(node, ReplicaOptions(idle_probe_ms=1_000, probe_ms=100))
+    reads.flush(0)
+    reads.flush(100)
+    assert node.contexts == [1]
+    reads.watched = True
+    reads.flush(100)
+    reads.flush(200)
+    assert node.contexts == [1, 2], "once for each time that it was looked at"
+
+
+def test_a_question_without_reads_keeps_no_node_from_stopping():
+    reads = Reads(Asked(), ReplicaOptions())
+    reads.flush(0)
+    assert reads.idle
+    reads.add(read())
+    assert not reads.idle
+
+
+def test_a_node_without_a_leader_asks_nobody():
+    node = Asked()
+    node.leader = 0
+    reads = Reads(node, ReplicaOptions())
+    reads.flush(10_000)
+    assert not node.contexts

@@ -180,3 +180,26 @@ def test_rule_m1_a_caller_that_the_log_does_not_know_yet_is_answered():
         link.close()
 
     asyncio.run(playing(scenario, TWO))
+
+
+@pytest.mark.parametrize("rounds", range(8))
+def test_stopping_ends_at_every_moment_after_a_link_broke(rounds):
+    """All nodes of a cluster are stopped together: links break just when one gives up dialling."""
+
+    async def scenario() -> None:
+        others, book = Members(), AddressBook(1, {})
+        peers = make(TWO, book)
+        book.known[2] = await others.add(2)
+        await peers.start("127.0.0.1", 0)
+        await others.until(lambda: peers.connected == {2})
+        # Node 2 has called us meanwhile, as every other member does.
+        peers._nudges[2].set()
+        peers._links[2].abort()
+        for _ in range(rounds):
+            await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            await peers.stop()
+        for server in others.servers:
+            server.close()
+
+    asyncio.run(scenario())

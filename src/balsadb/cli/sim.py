@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from balsadb.errors import UsageError
+from balsadb.sim.members import MemberCounts
 from balsadb.sim.runs import Kind, Outcome, describe, run_many, run_seed
 
 STATUS = {Kind.PASSED: 0, Kind.SAFETY: 10, Kind.LIVENESS: 11, Kind.CRASH: 12}
@@ -45,6 +46,7 @@ def _one(seed: int, trace: bool) -> None:
             f"seed {seed} passed: {outcome.simulated_us / 1e6:.1f} simulated s, "
             f"{outcome.operations} operations, {outcome.faults} faults, trace {outcome.trace_hash:08x}"
         )
+        print(outcome.members)
     else:
         print(describe(outcome))
     raise SystemExit(STATUS[outcome.kind])
@@ -56,6 +58,7 @@ def _many(first: int, runs: int | None, minutes: float | None, jobs: int) -> Non
     failed: list[Outcome] = []
     count = simulated_us = operations = 0
     cpu = 0.0
+    members = MemberCounts()
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -68,6 +71,7 @@ def _many(first: int, runs: int | None, minutes: float | None, jobs: int) -> Non
             count += 1
             simulated_us += outcome.simulated_us
             operations += outcome.operations
+            members += outcome.members
             cpu += outcome.cpu_seconds
             progress.advance(task)
             if outcome.kind is not Kind.PASSED:
@@ -76,6 +80,7 @@ def _many(first: int, runs: int | None, minutes: float | None, jobs: int) -> Non
                     progress.console.print(describe(outcome) + "\n", markup=False, highlight=False)
     elapsed = (time.monotonic() - began) / 60
     print(f"{count} seeds, {operations} operations, {len(failed)} failed")
+    print(members)
     print(
         f"{count / elapsed:.0f} seeds and {simulated_us / 3.6e9 / elapsed:.2f} simulated hours a minute, "
         f"{cpu / max(1, count):.2f} CPU-seconds a seed"

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
+from balsadb.address import is_ip_address
 from balsadb.client import operations
 from balsadb.client.batch import Batch, as_transaction
 from balsadb.client.call import Address, Call, ClerkOptions, Close, Command, Connect, Send
 from balsadb.client.core import ClerkCore
 from balsadb.client.operations import Operation
-from balsadb.client.servers import describe_failure, server_addresses
+from balsadb.client.servers import Turns, describe_failure, server_addresses
 from balsadb.client.words import Word
 from balsadb.errors import ClientError, ReplyLost, UsageError
 
@@ -58,6 +60,7 @@ class Clerk:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening: dict[int, asyncio.Task[None]] = {}
         self._open: dict[int, _Connection] = {}
+        self._turns = Turns()
         self._timer: asyncio.TimerHandle | None = None
         self._turn_is_due = False
 
@@ -268,12 +271,29 @@ class Clerk:
     async def _connect(self, number: int, address: Address) -> None:
         assert self._loop is not None
         try:
-            await self._loop.create_connection(lambda: _Connection(self, number), *address)
+            await self._reach(number, address)
         except OSError as error:
             self._core.connect_failed(number, describe_failure(error), self._loop.time())
             self._opening.pop(number, None)
             self._turn()
         self._opening.pop(number, None)
+
+    async def _reach(self, number: int, address: Address) -> None:
+        """Connect to a server, at any address that its name has now. Raises OSError."""
+        assert self._loop is not None
+        host, port = address
+        hosts = [host]
+        if not is_ip_address(host):
+            found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            hosts = self._turns.order(address, list(dict.fromkeys(str(entry[4][0]) for entry in found)))
+        failure = OSError("the name has no address")
+        for one in hosts:
+            try:
+                await self._loop.create_connection(lambda: _Connection(self, number), one, port)
+                return
+            except OSError as error:
+                failure = error
+        raise failure
 
     def _disconnect(self, number: int) -> None:
         if (task := self._opening.pop(number, None)) is not None:

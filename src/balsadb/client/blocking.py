@@ -25,7 +25,7 @@ from balsadb.client.batch import Batch, as_transaction
 from balsadb.client.call import Address, Call, ClerkOptions, Close, Connect, Send
 from balsadb.client.core import ClerkCore
 from balsadb.client.operations import Operation
-from balsadb.client.servers import describe_failure, server_addresses
+from balsadb.client.servers import Turns, describe_failure, server_addresses
 from balsadb.client.words import Word
 from balsadb.errors import ReplyLost
 
@@ -79,6 +79,7 @@ class BlockingClerk:
         self._lock = threading.Condition(threading.Lock())
         self._selector = selectors.DefaultSelector()
         self._connections: dict[int, _Connection] = {}
+        self._turns = Turns()
         self._working = False
         """True while a thread does the work of all."""
         self._waker: tuple[socket.socket, socket.socket] | None = None
@@ -287,7 +288,7 @@ class BlockingClerk:
         except OSError as error:
             self._core.connect_failed(number, describe_failure(error), time.monotonic())
             return
-        connection = self._connections[number] = _Connection(number, found)
+        connection = self._connections[number] = _Connection(number, self._turns.order(address, found))
         self._try_next(connection, OSError("no address"))
 
     def _try_next(self, connection: _Connection, error: OSError) -> None:

@@ -4,11 +4,32 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 from balsadb.address import DEFAULT_SERVERS, parse_addresses
 
 SERVERS_VARIABLE = "BALSADB_SERVERS"
+
+Found = TypeVar("Found")
+
+
+class Turns:
+    """In which order the addresses of a server's name are tried: each attempt begins with the next one.
+
+    An attempt ends after a while, and then an address that never answers has kept those behind it from being
+    tried.
+    """
+
+    def __init__(self) -> None:
+        self._attempts: Counter[tuple[str, int]] = Counter()
+
+    def order(self, server: tuple[str, int], found: Sequence[Found]) -> list[Found]:
+        """Return what a name was found to mean just now, in the order of this attempt."""
+        first = self._attempts[server] % max(1, len(found))
+        self._attempts[server] += 1
+        return [*found[first:], *found[:first]]
 
 
 def server_addresses(servers: str | Iterable[str] | None) -> list[tuple[str, int]]:

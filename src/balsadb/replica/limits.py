@@ -47,4 +47,8 @@ class ReplicaOptions(msgspec.Struct, frozen=True):
     slow_disk_ms: int = 3_000
     """A leader whose writes have all been slow for so long hands over to somebody whose disk is ahead."""
     stale_read_ms: int = 5_000
-    """READONLY reads are refused on a node that has not heard a leader for this long (rule R4)."""
+    """READONLY reads are refused on a node whose state may be older than this (rule R4)."""
+    idle_probe_ms: int = 1_000
+    """A node on which nobody has read for so long asks for a read index, to know how old its state may be."""
+    probe_ms: int = 250
+    """The same on a node that has answered READONLY reads meanwhile."""

@@ -35,7 +35,7 @@ NOT_CONFIRMED = Refusal(b"TRYAGAIN the leader could not be confirmed within the 
 NOT_APPLIED = Refusal(b"TRYAGAIN the deadline passed and the command was certainly not applied")
 TOO_MUCH = Refusal(b"TRYAGAIN what was asked before it fills this node's memory; nothing was done")
 BUSY = Refusal(b"TRYAGAIN this node holds too many requests; nothing was done")
-UNHEARD = Refusal(b"CLUSTERDOWN this node has not heard a leader for too long to answer READONLY reads")
+TOO_OLD = Refusal(b"CLUSTERDOWN this node's data may be too old for READONLY reads: no leader confirms it")
 NOT_YET = Refusal(b"CLUSTERDOWN this node is not a member of the cluster yet; nothing was done")
 UNKNOWN = Refusal(b"UNKNOWN the deadline passed with the outcome open; the command may have been applied")
 
@@ -191,8 +191,6 @@ class Replica:
         The log behind it stays for a while (rule C5)."""
         self._loaded_index = node.commit_index
         """Commit index found at start: until it is applied again, clients are told -LOADING."""
-        self._heard_ms = 0
-        """When this node last knew a leader."""
         if node.id not in self.configuration.everyone():
             self._outside = NOT_YET
 
@@ -226,6 +224,19 @@ class Replica:
             "reads_due": len(self._due),
             "entries_to_apply": len(self._handed),
         }
+
+    def stale_ms(self, now_ms: int) -> int | None:
+        """Return how old what a READONLY read sees now may be, at most; None when that is not known.
+
+        Whatever a client was told to be done before this node's clock said `now_ms` less the answer is in the
+        applied state.
+        """
+        return self._reads.stale_ms(max(self.now_ms, now_ms))
+
+    @property
+    def _too_old(self) -> bool:
+        stale_ms = self.stale_ms(self.now_ms)
+        return stale_ms is None or stale_ms > self.options.stale_read_ms
 
     def submit(self, request: Request, now_ms: int = 0) -> None:
         """Take a request. It comes back, answered, in `Effects.finished` of this or a later turn.
@@ -266,9 +277,10 @@ class Replica:
             refusal = self._changes.add(request)
             if refusal is not None:
                 self._refuse(request, refusal)
-        elif self.now_ms - self._heard_ms > self.options.stale_read_ms:
-            self._refuse(request, UNHEARD)  # rule R4
+        elif self._too_old:
+            self._refuse(request, TOO_OLD)  # rule R4
         else:
+            self._reads.watched = True
             self._due.append(request)
 
     def _finish(self, request: Request, replies: list[Reply]) -> None:
@@ -424,8 +436,6 @@ class Replica:
         self.now_ms, self.wall_ms = now_ms, wall_ms
         node = self.node
         node.tick(wall_ms, now_ms)
-        if node.leader:
-            self._heard_ms = now_ms
         if node.removed and not self.removed:
             self._fall_silent()
         flying, waiting = self._proposals.tick(now_ms)

@@ -19,7 +19,7 @@ from balsadb.server.commands import run
 from balsadb.server.commands.client_state import ClientState
 from balsadb.server.commands.view import NodeView
 from balsadb.server.commands.words import word
-from balsadb.server.telemetry import CommandCounts
+from balsadb.server.telemetry import UNKNOWN_COMMAND, CommandCounts
 
 QUEUED_COMMANDS_MAX = 65_536
 """Commands in one MULTI; more make it fail."""
@@ -156,12 +156,13 @@ class Intake:
     def sort(self, commands: list[list[bytes]]) -> Piece:
         """Sort a non-empty list of commands that arrived together; `Piece.taken` says how many of them."""
         piece = Piece(self._state.readonly, self._state.resp3)
-        running = lookup(commands[0][0])
+        running: Command | None = None
         counted = 0
         for argv in commands:
             command = lookup(argv[0])
             if command is not running:  # commands are counted by runs of the same one
-                self._counts.add(running, piece.taken - counted)
+                if counted < piece.taken:
+                    self._counts.add(running, piece.taken - counted)
                 running, counted = command, piece.taken
             piece.taken += 1
             self._state.last_command = argv[0]
@@ -185,7 +186,8 @@ class Intake:
                 self._local(piece, command, argv)
             if piece.ended:
                 break
-        self._counts.add(running, piece.taken - counted)
+        # What `add` does, without a call: this happens for every piece of input.
+        self._counts.received[UNKNOWN_COMMAND if running is None else running.name] += piece.taken - counted
         if piece.block is not None and piece.answers > 1:
             self._log_block(piece)
         return piece

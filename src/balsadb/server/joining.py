@@ -20,11 +20,14 @@ from balsadb.kv.reply import Mapping, Refusal, Reply, Status
 from balsadb.raft.types import Configuration, Member, NodeId
 from balsadb.replica.replica import Replica
 from balsadb.resp.decode import ReplyParser, encode_command
+from balsadb.server import names
 
 FIND_SECONDS_MAX = 10.0
 """How long a starting node looks for its cluster before it gives up."""
 ASK_SECONDS_MAX = 8.0
 """How long one question may take: longer than a server takes to find the outcome of a change."""
+CONNECT_SECONDS_MAX = 2.0
+"""How long of it an attempt to connect may take."""
 PAUSE_SECONDS = 0.5
 REPLY_BYTES_MAX = 1024 * 1024
 
@@ -107,7 +110,7 @@ async def ask_in(replica: Replica, addresses: Sequence[str], peer_address: str, 
 async def _ask(address: str, words: Sequence[bytes]) -> Reply:
     host, port = parse_address(address)
     async with asyncio.timeout(ASK_SECONDS_MAX):
-        reader, writer = await asyncio.open_connection(host, port)
+        reader, writer = await names.connect(host, port, CONNECT_SECONDS_MAX, asyncio.open_connection)
         try:
             writer.write(encode_command(words))
             parser = ReplyParser()

@@ -99,6 +99,13 @@ class NodeCollector(Collector):
         yield _gauge(
             "snapshot_index", "Index of the state on disk with which a start begins.", status.snapshot_index
         )
+        staleness = GaugeMetricFamily(
+            "balsadb_readonly_staleness_seconds",
+            "How old what READONLY reads see may be, when that is known.",
+        )
+        if status.stale_ms is not None:
+            staleness.add_metric([], status.stale_ms / 1000)
+        yield staleness
         lag = status.last_index - status.commit_index
         yield _gauge("commit_lag_entries", "Entries in the log that are not known to be committed.", lag)
         lag = status.commit_index - status.applied_index

@@ -348,6 +348,8 @@ class Node:
             alarms=machine.alarms,
             uptime_ms=self._clock.monotonic_ms() - self._started_ms,
             boot=replica.boot,
+            stale_ms=replica.stale_ms(self._clock.monotonic_ms()),
+            stale_limit_ms=replica.options.stale_read_ms,
             connections_received=self._listener.connections_received,
             commands_processed=self._listener.commands_processed,
         )

@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import sys
 from typing import cast
 
+from balsadb.address import format_address
 from balsadb.errors import ProtocolError
 from balsadb.raft.messages import Message
 from balsadb.raft.types import NodeId
-from balsadb.server import sockets
+from balsadb.server import names, sockets
 from balsadb.server.addresses import AddressBook
 from balsadb.server.admission import Admission
 from balsadb.server.driver import Driver
@@ -283,7 +285,7 @@ class Peers:
     async def _dial(self, node: NodeId) -> None:
         """Keep one connection to `node` for as long as this node lives."""
         pause = REDIAL_SECONDS_MIN
-        last_reason = ""
+        last_reason: str | None = None
         nudge = self._nudges.setdefault(node, asyncio.Event())
         me, known = self.driver.replica.node.id, self.driver.replica.node.configuration
         if me not in known.everyone() and me not in known.removed:
@@ -293,21 +295,35 @@ class Peers:
             try:
                 reason = await self._connect(node)
                 pause = REDIAL_SECONDS_MIN if reason is None else REFUSED_SECONDS
-                if reason and reason != last_reason:
-                    _say(f"node {node} can't be used: {reason}")
-                    last_reason = reason
-            except (OSError, ProtocolError, TimeoutError):
+            except socket.gaierror as error:
+                reason = f"the name in {self._where(node)} has no address ({error.strerror or error})"
                 pause = min(pause * 2, REDIAL_SECONDS_MAX)
+            except (OSError, ProtocolError, TimeoutError):
+                # That a server does not answer is nothing new when it is down; no line for every attempt.
+                reason = last_reason
+                pause = min(pause * 2, REDIAL_SECONDS_MAX)
+            if reason and reason != last_reason:
+                _say(f"node {node} can't be used: {reason}")
+            last_reason = reason
+            # Not `asyncio.wait_for`: it forgets that it was cancelled when the nudge comes at the same time.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(nudge.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await nudge.wait()
+
+    def _where(self, node: NodeId) -> str:
+        return format_address(*self._addresses[node]) if node in self._addresses else f"node {node}'s address"
 
     async def _connect(self, node: NodeId) -> str | None:
         """Connect, greet, and stay until the connection closes. Returns why it can't be used, or None."""
         loop = asyncio.get_running_loop()
         host, port = self._addresses[node]
         hello = self.admission.hello(node)
-        async with asyncio.timeout(CONNECT_SECONDS_MAX):
-            transport, protocol = await loop.create_connection(lambda: _Outbound(hello), host, port)
+        transport, protocol = await names.connect(
+            host,
+            port,
+            CONNECT_SECONDS_MAX,
+            lambda address, port: loop.create_connection(lambda: _Outbound(hello), address, port),
+        )
         sockets.give_up_after(transport.get_extra_info("socket"), UNACKNOWLEDGED_MS_MAX)
         try:
             async with asyncio.timeout(HELLO_SECONDS_MAX):

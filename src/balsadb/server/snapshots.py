@@ -18,6 +18,7 @@ from balsadb.kv.cut import Bookkeeping
 from balsadb.kv.machine import load_sessions
 from balsadb.kv.sessions import Sessions
 from balsadb.raft.types import Index, NodeId
+from balsadb.server import names
 from balsadb.server.admission import Admission
 from balsadb.server.cuts import CutWriter
 from balsadb.server.driver import TICK_SECONDS, Driver
@@ -152,8 +153,7 @@ class SnapshotSender:
         host, port = self._addresses.get(follower, ("", 0))
         if not host:
             raise ProtocolError("it is not a member any more")
-        async with asyncio.timeout(STEP_SECONDS_MAX):
-            reader, writer = await asyncio.open_connection(host, port)
+        reader, writer = await names.connect(host, port, STEP_SECONDS_MAX, asyncio.open_connection)
         try:
             line = _Line(reader, writer)
             writer.write(encode_handshake(self._admission.hello(follower, STATE)))

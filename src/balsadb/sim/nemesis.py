@@ -218,6 +218,7 @@ class Nemesis:
             target = self._rng.choice((0, *sorted(self._world.servers)))
             assert server.replica is not None
             taker = server.replica.transfer(target)
+            self._world.members.asked += 1
             self._world.note(f"server {server.id} is to hand over to {target}: {taker}", server.id)
             server.wake()
 

@@ -28,6 +28,7 @@ from balsadb.sim.clients import Client
 from balsadb.sim.failures import LivenessViolation, SafetyViolation
 from balsadb.sim.faults import FaultPlan, draw
 from balsadb.sim.history import Action, Operation
+from balsadb.sim.members import MemberWatch
 from balsadb.sim.nemesis import Nemesis
 from balsadb.sim.network import Network
 from balsadb.sim.scheduler import Scheduler
@@ -64,6 +65,7 @@ class World:
         )
         self.log_checker = LogChecker()
         self.order = AppliedOrder()
+        self.members = MemberWatch(self.configuration)
         self._digests = EqualDigests()
         self.servers: dict[NodeId, Server] = {}
         for node in voters:
@@ -99,6 +101,7 @@ class World:
     def ask(self, server: Server, words: list[bytes]) -> None:
         """Ask a server for a change of the cluster itself; nobody looks at the answer."""
         if server.replica is not None:
+            self.members.asked += 1
             request = Request(Lane(None), RequestKind.CHANGE, [words], [], 1, sum(map(len, words)))
             server.replica.submit(request, self.scheduler.now_ms)
             server.wake()
@@ -249,6 +252,7 @@ class World:
         what = f"{now} {message.source}->{message.target} {type(message).__name__} {message.term}"
         self._hash = google_crc32c.extend(self._hash, what.encode())
         self._events.append((now, message))
+        self.members.delivered(message)
         self.servers[message.target].receive(message)
 
     def reset_connection(self, a: NodeId, b: NodeId) -> None:
@@ -291,6 +295,7 @@ class World:
         """Look at a server after a turn."""
         assert server.replica is not None
         node = server.replica.node
+        self.members.look(server.replica)
         if self.plan.small_caches:  # with room for everything, nobody meets a bound
             check_bounds(node)
         if self.log_checker.stepped(node):

@@ -34,7 +34,7 @@ READS = (
             "replica.reads:Reads.flush",
             "if self._node.read_index(self._context):",
             "if self._node.leader != self._node.id:\n"
-            "        self._confirmed.append((0, self._node.term, requests))\n"
+            "        self._confirmed.append((0, self._node.term, Question(requests, now_ms)))\n"
             "    elif self._node.read_index(self._context):",
         ),
     ),
@@ -128,6 +128,23 @@ READS = (
             "if peer.round_sent < round_ and",
             "if peer.round_sent < round_ and peer.window_open(core.options) and",
         ),
+    ),
+    scripted(
+        "the state is as old as the newest question, answered or not",
+        "R4",
+        "replica/test_reads.py::test_the_state_is_as_old_as_the_newest_question_whose_answer_is_applied",
+        (
+            "replica.reads:Reads.runnable",
+            "max(self._fresh_ms or 0, question.asked_ms)",
+            "self._asked_last_ms",
+        ),
+    ),
+    scripted(
+        "nobody asks how old the state is while nobody reads",
+        "R4",
+        "sim/test_staleness.py::"
+        "test_a_follower_cut_off_from_the_leader_reports_a_growing_bound_and_then_refuses",
+        ("replica.reads:Reads.flush", "if not (self._waiting or due):", "if not self._waiting:"),
     ),
     scripted(
         "a follower's request is not its acknowledgement",

@@ -122,3 +122,12 @@ def test_odd_addresses_do_no_harm(ask, node, address):
         "RAFT MEMBERS",
     ):
         assert ask(*command.split()) is not None
+
+
+def test_it_says_how_old_what_a_readonly_read_sees_may_be(ask, node):
+    node.becomes(stale_ms=231, stale_limit_ms=5_000)
+    facts = info(ask, "raft")
+    assert facts["readonly_staleness_ms"] == 231
+    assert facts["readonly_staleness_limit_ms"] == 5_000
+    node.becomes(stale_ms=None)
+    assert info(ask, "raft")["readonly_staleness_ms"] == -1

@@ -44,6 +44,7 @@ def node_facts(status: NodeStatus) -> Facts:
         "client_address": status.client_address,
         "peer_address": status.peer_address,
         "log_time_ms": status.log_time_ms,
+        "readonly_staleness_ms": -1 if status.stale_ms is None else status.stale_ms,
         "boot": status.boot,
         "alarms": status.alarms,
     }

@@ -193,6 +193,8 @@ def _raft(status: NodeStatus, view: NodeView) -> Fields:
         ("raft_ready", int(status.ready)),
         ("raft_log_time_ms", status.log_time_ms),
         ("raft_alarms", status.alarms),
+        ("readonly_staleness_ms", -1 if status.stale_ms is None else status.stale_ms),
+        ("readonly_staleness_limit_ms", status.stale_limit_ms),
     ]
 
 

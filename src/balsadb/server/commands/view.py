@@ -67,6 +67,10 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
     """How long this process runs."""
     boot: int = 0
     """Counts the starts of this node on its data directory."""
+    stale_ms: Millis | None = None
+    """How old what a READONLY read sees may be, at most; None when that is not known."""
+    stale_limit_ms: Millis = 0
+    """READONLY reads are refused when it may be older than this."""
     connections_received: int = 0
     """Client connections accepted since the start."""
     commands_processed: int = 0
