@@ -198,9 +198,10 @@ def test_a_payload_that_runs_out_of_order_stops_the_node(proposals):
 
 def test_payloads_without_progress_are_sent_again_in_order_byte_for_byte(node, proposals):
     for key in "ab":
-        proposals.add(write(key))
+        proposals.add(write(*4 * key))  # enough not to wait for the payload before
         proposals.flush(0, disk_idle=True)
     before = list(node.proposed)
+    assert len(before) == 2
     proposals.tick(50)
     assert node.proposed == before
     proposals.tick(150)

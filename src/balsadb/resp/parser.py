@@ -60,13 +60,13 @@ class CommandParser:
         "_arguments_left",
         "_arguments_max",
         "_argv",
-        "_at_boundary",
         "_bulk_bytes_max",
         "_bulk_left",
         "_command_bytes_max",
         "_fast",
         "_held",
         "_size",
+        "at_boundary",
         "error",
         "hostile",
     )
@@ -86,8 +86,8 @@ class CommandParser:
             and bulk_bytes_max >= len(HEADERS)
             and command_bytes_max >= _WINDOW_BYTES
         )
-        self._at_boundary = self._fast
-        """True when the next piece may begin the fast way."""
+        self.at_boundary = self._fast
+        """True when the next piece may begin the fast way: nothing is unfinished and nothing is wrong."""
         self._argv: list[bytes] = []
         """Arguments of the unfinished command that are complete."""
         self._arguments_left = 0
@@ -119,7 +119,7 @@ class CommandParser:
     def feed(self, data: bytes) -> list[list[bytes]]:
         """Take a piece of input and return the commands that it completes, each a non-empty list of bytes."""
         commands: list[list[bytes]] = []
-        if self._at_boundary and len(data) <= _WINDOW_BYTES:
+        if self.at_boundary and len(data) <= _WINDOW_BYTES:
             position = _parse_lines(data, commands)
             if position < len(data):
                 self._parse(data, position, len(data), commands)
@@ -174,7 +174,7 @@ class CommandParser:
                     self._inline(line, commands)
             if position >= stop and not (self._arguments_left or self._bulk_left or self._held):
                 break
-        self._at_boundary = self._fast and not (self._arguments_left or self._bulk_left or self._held)
+        self.at_boundary = self._fast and not (self._arguments_left or self._bulk_left or self._held)
         return position
 
     def _fail(self, problem: bytes) -> None:

@@ -148,7 +148,8 @@ class ClientConnection(asyncio.Protocol):
         # The second question takes time when an unfinished command has many arguments.
         elif not self.stuck_since_ms and parser.buffered_bytes:
             self.stuck_since_ms = self._listener.now_ms
-        self._weigh()
+        if not parser.at_boundary or self.buffered_bytes or self._writing_paused or self._intake.in_multi:
+            self._weigh()
 
     def _weigh(self) -> None:
         """Tell the listener how much memory this client takes, when that has changed."""
@@ -172,7 +173,7 @@ class ClientConnection(asyncio.Protocol):
         self._pass_on(piece)
         if piece.closing:
             self._close_after_replies()
-        elif not self._todo:
+        elif not self._todo and (self._eof or not self._parser.at_boundary):
             self._end_of_input()
             if self._parser.error is None and self._parser.buffered_bytes:
                 self.stuck_since_ms = self._listener.now_ms
@@ -254,12 +255,13 @@ class ClientConnection(asyncio.Protocol):
         if self._writing_paused:
             self._weigh()
         if out or self._writing_paused:
-            self._maybe_resume_reading()
+            if self._reading_paused:
+                self._maybe_resume_reading()
         elif self._closing:
             transport.close()
         elif self._todo:
             self._advance()
-        else:
+        elif self._reading_paused:
             self._maybe_resume_reading()
 
     def _encode(self, request: Request, parts: list[bytes]) -> int:
@@ -314,8 +316,7 @@ class ClientConnection(asyncio.Protocol):
     def _maybe_resume_reading(self) -> None:
         """Read again when half of what was too much is answered (rule B1: this acts on clients only)."""
         if (
-            self._reading_paused
-            and not self._todo
+            not self._todo
             and not self._closing
             and not self._writing_paused
             and self._unanswered <= UNANSWERED_COMMANDS_MAX // 2

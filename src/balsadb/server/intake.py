@@ -146,6 +146,11 @@ class Intake:
         """True when a key changed between two WATCHes, or one got no answer: EXEC must do nothing then."""
 
     @property
+    def in_multi(self) -> bool:
+        """Tell whether commands are queued for an EXEC."""
+        return self._transaction is not None
+
+    @property
     def queued_bytes(self) -> int:
         """Memory that an open MULTI takes."""
         transaction = self._transaction

@@ -132,7 +132,7 @@ class Listener:
     def submit(self, request: Request) -> None:
         """Bring a request to the replica, in the turn that follows."""
         self._replica.submit(request, self._clock.monotonic_ms())
-        if self.overloaded:
+        if self._replica.held_bytes > HELD_BYTES_HIGH:
             connection: ClientConnection = request.lane.owner
             connection.throttle()
             self.resume_later(connection)
