@@ -89,8 +89,8 @@ def test_what_is_written_shows_on_every_node(cluster):
         assert found["balsadb_leader_id"] == leader
     commands = sum(samples(node)["balsadb_commands_total"] for node in cluster.nodes.values())
     assert commands >= 200
-    lags = samples(cluster.nodes[leader])
-    assert lags["balsadb_member_lag_entries"] == 0
+    leading = cluster.nodes[leader]
+    until(lambda: samples(leading)["balsadb_member_lag_entries"] == 0, "the followers have everything")
 
 
 def test_a_state_on_its_way_to_a_new_node_is_counted():

@@ -11,6 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from balsadb.kv.table import COMMANDS
+from balsadb.server import metrics
 from balsadb.server.telemetry import OUTCOMES
 from server.lone_node import get, lone_node, redis
 
@@ -122,6 +123,20 @@ def test_cuts_are_counted_with_their_bytes_and_times(tmp_path):
     assert value(families, "balsadb_snapshots_total") == 1
     assert value(families, "balsadb_cut_bytes_total") == value(families, "balsadb_newest_cut_bytes") > 0
     assert value(families, "balsadb_cut_duration_seconds_count") == 1
+
+
+def test_whoever_asks_without_pause_does_not_keep_the_node_busy(tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(metrics, "generate_latest", lambda registry: made.append(registry) or b"")
+    monkeypatch.setattr(metrics, "FRESH_SECONDS", 60.0)
+
+    async def run() -> None:
+        async with lone_node(tmp_path / "data") as node:
+            for _ in range(20):
+                assert (await get(node, "/metrics"))[0] == 200
+
+    asyncio.run(run())
+    assert len(made) == 1
 
 
 def test_two_nodes_in_one_process_have_figures_of_their_own(tmp_path):
