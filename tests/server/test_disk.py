@@ -219,7 +219,7 @@ def test_a_program_of_32_bits_calls_nothing_by_the_numbers_of_64(monkeypatch):
 def test_a_kernel_that_let_the_loop_wait_is_left_alone_for_a_while(descriptor, kernels, monkeypatch):
     log = Log(descriptor)
     now = [100.0]
-    monkeypatch.setattr(disk.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(disk, "time", SimpleNamespace(monotonic=lambda: now[0]))
     quick = log.begin
 
     def slow(write):
