@@ -20,7 +20,7 @@ run: $(READY)
 	$(BIN)/balsadb demo
 
 # All tests but those of the simulator's seeds and bugs on purpose, which `make sim` runs. The slow ones with
-# real processes too; they want redis-server and redis-tools installed.
+# real processes too; they want redis-server, redis-tools and chromium installed.
 test: $(READY)
 	$(BIN)/python -m pytest -q --ignore=tests/mutants
 

@@ -42,7 +42,7 @@ def test_version(run):
     assert run("--version") == (0, f"balsadb {__version__}\n", "")
 
 
-COMMANDS = ["demo", "serve", "get", "put", "append", "del", "status", "digest"]
+COMMANDS = ["demo", "serve", "get", "put", "append", "del", "status", "doctor", "digest"]
 COMMANDS += ["backup", "restore", "recover", "inspect", "sim", "transfer", "bench"]
 COMMANDS += ["member list", "member add", "member remove", "member replace"]
 
@@ -209,6 +209,59 @@ def test_status_shows_every_server_and_how_far_it_lags(run):
         assert "connection refused" in rows[2]["error"]
 
 
+def told_of(*nodes: FakeNode) -> None:
+    """Let every node know where the others are; the first one leads."""
+    for node in nodes:
+        node.members = [
+            {b"id": other.facts[b"id"], b"client_address": other.server.encode(), b"peer_address": b"h:1"}
+            | {b"silent_ms": 0}
+            for other in nodes
+        ]
+
+
+def test_doctor_says_that_nothing_is_wrong(run):
+    with FakeNode(1, role=b"leader") as one, FakeNode(2) as two, FakeNode(3) as three:
+        told_of(one, two, three)
+        # The second one is found through the others.
+        status, out, _ = run("doctor", "--servers", f"{one.server},{three.server}")
+        assert (status, out) == (
+            0,
+            "nothing is wrong: node 1 leads in term 3, all 3 nodes answer and keep up\n",
+        )
+
+
+def test_doctor_says_what_is_wrong_and_what_to_do_and_how_bad_it_is(run):
+    with FakeNode(1, role=b"leader") as one, FakeNode(2) as two, FakeNode(3) as three:
+        told_of(one, two, three)
+        three.facts[b"sync_p99_us"] = 900_000
+        status, out, _ = run("doctor", "--servers", one.server)
+        assert status == 1
+        problem, remedy = out.splitlines()
+        assert problem == "warning: node 3's disk takes 900 ms for a sync; it can't lead"
+        assert remedy.startswith("  See what else uses the disk")
+        two.facts[b"alarms"] = 1
+        status, out, _ = run("doctor", "--json", "--servers", one.server)
+        answer = json.loads(out)
+        assert (status, answer["verdict"]) == (3, "broken")
+        assert [finding["severity"] for finding in answer["findings"]] == ["broken", "warning"]
+        assert {server["id"] for server in answer["servers"]} == {1, 2, 3}
+
+
+def test_doctor_of_nobody_says_so_with_a_status_of_its_own(run):
+    status, out, _ = run("doctor", "--servers", NOBODY)
+    assert status == 3
+    assert out.startswith("broken: no server answers (127.0.0.1:1: connection refused)\n")
+
+
+def test_doctor_shows_what_servers_say_without_letting_it_write_to_the_terminal(run):
+    with FakeNode(1, role=b"leader") as one, FakeNode(2) as two, FakeNode(3) as three:
+        told_of(one, two, three)
+        three.facts |= {b"ready": 0, b"unready": b"\x1b[2J\xff gone"}
+        _, out, _ = run("doctor", "--servers", one.server)
+        assert "\x1b" not in out
+        assert "node 3 runs and can't serve: ?[2J" in out
+
+
 def test_digest_says_whether_all_are_equal(run):
     with FakeNode(1) as one, FakeNode(2) as two:
         servers = f"{one.server},{two.server}"
@@ -241,7 +294,7 @@ def test_digest_with_nothing_to_compare_is_a_failure(run):
 @pytest.mark.parametrize(
     ("arguments", "sparing"),
     [
-        (["backup", "--verify", "/nowhere"], {"aiohttp", "uvloop", "asyncio", "rich"}),
+        (["backup", "--verify", "/nowhere"], {"aiohttp", "prometheus_client", "uvloop", "asyncio", "rich"}),
         (
             ["restore", "/nowhere", "--id", "1", "--data-dir", "/nowhere", "--cluster", "1=a:1"],
             {"aiohttp", "rich"},
@@ -266,8 +319,8 @@ def test_commands_on_files_import_no_network_parts(arguments, sparing):
 @pytest.mark.parametrize(
     ("arguments", "sparing"),
     [
-        (["get", "k", "--servers", NOBODY], {"aiohttp", "uvloop", "asyncio", "rich"}),
-        (["bench", "--spread", "--servers", NOBODY], {"aiohttp"}),
+        (["get", "k", "--servers", NOBODY], {"aiohttp", "prometheus_client", "uvloop", "asyncio", "rich"}),
+        (["bench", "--spread", "--servers", NOBODY], {"aiohttp", "prometheus_client"}),
     ],
 )
 def test_client_commands_import_no_server_parts(arguments, sparing):

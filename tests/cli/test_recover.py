@@ -153,6 +153,23 @@ def test_the_same_line_does_nothing_a_second_time_nor_after_the_node_has_gone_on
     assert all_of(two) == before
 
 
+@pytest.mark.parametrize("outgoing", [(1,), ()], ids=["on the way", "done"])
+def test_a_recovered_cluster_whose_only_voter_another_node_became_can_be_recovered_again(
+    run, tmp_path, outgoing
+):
+    """Node 1 was recovered, replaced by node 4, and node 4 was lost."""
+    configuration = msgspec.structs.replace(
+        FIVE, voters=(4,), outgoing=outgoing, learners=() if outgoing else (1,), former=(b"\x22" * 16,)
+    )
+    one = make_node(tmp_path / "one", 1, 6, 1, 3, configuration=configuration)
+    status, out, err = run("recover", one.path)
+    assert (status, err) == (0, "")
+    assert "ACKNOWLEDGED WRITES MAY BE LOST: node 4 could be a majority" in out
+    status, out, _ = run("recover", one.path, "--confirm", word(run, [one]))
+    assert status == 0
+    assert "node 1 is the only voter of its cluster from now on; this is recovery 2." in out
+
+
 def test_a_word_for_other_directories_does_not_do_for_these(run, two):
     """With node 3's directory left out another log is the safest one."""
     before = all_of(two)
@@ -295,6 +312,16 @@ def test_a_majority_that_answers_needs_no_recovery(run):
     assert status == 0
     assert "The longest safe log is that of node 3" in out
     assert "A recovery is not needed: a majority of the voters answers." in out
+
+
+def test_an_empty_directory_under_an_old_id_is_no_survivor_however_long_its_log_is_by_now(run):
+    """What nodes 1 and 3 had acknowledged before that of node 3 was lost may be gone."""
+    with server(2, 9, 3) as two, server(3, 9, 3, admitted=0) as three:
+        status, out, _ = run("recover", "--servers", f"{two.server},{three.server}")
+    assert status == 0
+    assert f"{three.server} can't be chosen: this directory was never admitted to vote" in out
+    assert "ACKNOWLEDGED WRITES MAY BE LOST: nodes 1 and 3 could be a majority" in out
+    assert "A recovery is not needed" not in out
 
 
 def test_nothing_is_recovered_over_the_network(run):

@@ -271,3 +271,46 @@ def test_a_record_that_was_read_before_a_newer_one_was_forgotten_is_not_believed
         pass
     store.warm([b"k"], read, before)
     assert store.get(b"k") == (b"new", 2, 0)
+
+
+def test_what_was_read_ahead_does_not_push_out_what_is_newer_than_its_own_rest(base):
+    """The second of the two keys is forgotten while the first, which is large, is taken."""
+    store = store_over(base, large=b"x" * delta.READ_GENERATION_BYTES, key=b"old")
+    keys, before = [b"large", b"key"], store.forgotten
+    read = base.get_many(keys)
+    store.put(b"key", (b"new", 2, 0))
+    written(store, base)
+    store._cache_bytes_max = 10_000
+    store.warm(keys, read, before)
+    assert not store._cached
+    assert store.get(b"key") == (b"new", 2, 0)
+
+
+def test_what_was_read_before_the_base_knew_that_all_keys_were_taken_away_is_not_taken(base):
+    store = store_over(base, key=b"old")
+    store.clear()
+    store.warm([b"key"], base.get_many([b"key"]), store.forgotten)
+    assert store.get(b"key") is None
+
+
+def test_an_absence_found_long_ago_does_not_hide_that_the_key_was_removed_lately(base, monkeypatch):
+    """Both are None, so the old one takes the new one with it, in the middle of its group."""
+    monkeypatch.setattr(delta, "SLICE_KEYS", 2)
+    store = store_over(base, 0, a=b"a", b=b"b", c=b"c")
+    assert store.get(b"key") is None
+    store.put(b"key", (b"old", 2, 0))
+    written(store, base)
+    assert not store.is_resident(b"key")
+    for key in (b"a", b"b"):
+        store.get(key)
+    with monkeypatch.context() as patch:
+        patch.setattr(delta, "READ_GENERATION_BYTES", 1)
+        store.get(b"c")
+    assert set(store._leaving) == {b"key", b"a"}
+    read, before = base.get_many([b"key"]), store.forgotten
+    store.put(b"key", (b"new", 3, 0))
+    store.remove(b"key")
+    written(store, base)
+    store.warm([b"key"], read, before)
+    assert store.get(b"key") is None
+    assert len(store) == 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+from balsadb.kv import presence as presence_module
 from balsadb.kv.presence import BUCKET_BYTES, MARK_BYTES, Presence
 
 
@@ -72,3 +73,19 @@ def test_whatever_happens_it_knows_nothing_that_is_not_so():
             known += 1
             assert other in model
     assert known > 5_000
+
+
+def test_a_mark_that_two_others_happen_to_contain_is_discarded_all_the_same(monkeypatch):
+    """It would be found when one of the two is gone, and say of a key that it is there."""
+    monkeypatch.setattr(presence_module, "_mark", lambda key: key)
+    hidden = b"last of a" + b"first b"
+    before, behind = b"1234567" + b"last of a", b"first b" + b"890123456"
+    presence = Presence(0)
+    for mark in (hidden, behind, before):  # the newest stands first
+        presence.add(mark)
+    assert hidden in presence
+    presence.add(hidden)
+    presence.discard(hidden)
+    presence.discard(before)
+    assert hidden not in presence
+    assert behind in presence

@@ -6,8 +6,10 @@ import pytest
 
 from balsadb.kv import deadlines, expiry, machine
 from balsadb.kv.memory import MemoryBase
+from balsadb.raft.entry import encode_entry
+from balsadb.raft.types import EntryKind
 from balsadb.replica.request import Lane, Request, RequestKind
-from replica.rig import Rig, write_of
+from replica.rig import WALL_MS, Rig, write_of
 
 
 def read_of(*keys: str, lane: Lane | None = None) -> Request:
@@ -84,6 +86,19 @@ def test_an_entry_waits_for_the_keys_that_it_looks_at_and_those_behind_it_wait_t
     while rig.warm:
         answer(rig)
     assert [request.replies for request in (first, second)] == [[2], [1]]
+
+
+def test_what_collected_at_a_follower_leaves_in_the_turn_in_which_a_payload_on_cold_keys_has_run():
+    """Nothing else may come that would wake it before the next tick."""
+    rig = Rig(2, (1, 2, 3), collect_commands_min=4)
+    rig.machine.store.complete = False
+    rig.follow()
+    rig.prompt_reads = False
+    first, second = rig.submit("a", "b")
+    ((term, payload),) = rig.proposed()
+    rig.append(encode_entry(term, 1, WALL_MS, EntryKind.COMMANDS, payload), commit=1)
+    assert (answer(rig), first.replies) == ([b"a"], [1])
+    assert (second.replies, len(rig.proposed())) == (None, 2)
 
 
 def test_what_is_overwritten_without_a_look_is_not_read_first(rig):

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from balsadb.kv.reply import NullArray
+from balsadb.kv.reply import NullArray, Refusal
 from balsadb.replica.request import RequestKind
 from balsadb.resp.parser import CommandParser
 from balsadb.server import intake, listener
@@ -282,3 +282,21 @@ def test_a_watch_among_other_commands_is_answered_in_its_place(server):
     server.answer([b"5:1"])
     server.listener.flush()
     assert bytes(transport.sent) == b"*1\r\n$3\r\n5:1\r\n+PONG\r\n+OK\r\n+PONG\r\n+OK\r\n"
+
+
+def test_errors_count_under_the_command_that_they_answer(server):
+    connection, transport = server.connect()
+    connection.data_received(b"SET a 1\r\nGET a\r\nMULTI\r\nINCR b\r\nEXEC\r\nNONSENSE\r\n")
+    server.answer(Refusal(b"CLUSTERDOWN no leader"))
+    connection.data_received(b"GET a\r\n")
+    server.answer(Refusal(b"TRYAGAIN later"))
+    connection.data_received(b"GET a\r\n")
+    server.answer(b"value")
+    assert server.listener.counts.failed == {
+        (b"SET", b"CLUSTERDOWN"): 1,
+        (b"GET", b"CLUSTERDOWN"): 1,
+        (b"EXEC", b"CLUSTERDOWN"): 1,
+        (b"GET", b"TRYAGAIN"): 1,
+        (b"unknown", b"ERR"): 1,
+    }
+    assert transport.sent.count(b"-CLUSTERDOWN") == 3

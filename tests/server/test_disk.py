@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import errno
 import os
 import threading
 from types import SimpleNamespace
@@ -163,10 +165,61 @@ def test_a_thread_does_it_when_the_kernel_takes_nothing(descriptor, kernels):
     assert log.did == [("begin", 1), ("execute", 1)]
 
 
+def test_a_kernel_that_takes_no_sync_is_left_alone_for_a_while(descriptor, kernels, monkeypatch):
+    """One that does not know it at all would have everything written twice."""
+    log = Log(descriptor)
+    now = [100.0]
+    monkeypatch.setattr(disk, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    async def scene(disk_, done):
+        kernels[0].sync = lambda descriptor: False
+        for number, later in ((1, 0.0), (2, 0.1), (3, disk.SHY_SECONDS)):
+            now[0] += later
+            disk_.submit(write(number))
+            assert await done.get() == number
+
+    run(log, scene)
+    assert log.did == [("begin", 1), ("execute", 1), ("execute", 2), ("begin", 3), ("execute", 3)]
+
+
+@pytest.mark.parametrize("interruptions", [0, 2])
+def test_a_sync_whose_end_can_not_be_learned_has_failed(descriptor, monkeypatch, interruptions):
+    """Nobody would ever be told of it: the log would stand still for ever."""
+
+    async def play():
+        ended = asyncio.get_running_loop().create_future()
+        kernel = KernelSync.open(asyncio.get_running_loop(), ended.set_result)
+        if kernel is None:
+            pytest.skip("this system has no asynchronous sync")
+        calls = []
+
+        def take():
+            calls.append(1)
+            ctypes.set_errno(errno.EINTR if len(calls) <= interruptions else errno.EPERM)
+            return -1
+
+        monkeypatch.setattr(kernel, "_take", take)
+        assert kernel.sync(descriptor)
+        assert await ended == errno.EPERM
+        assert len(calls) == interruptions + 1
+        kernel.close()
+
+    asyncio.run(asyncio.wait_for(play(), SECONDS_MAX))
+
+
+def test_a_program_of_32_bits_calls_nothing_by_the_numbers_of_64(monkeypatch):
+    monkeypatch.setattr(ctypes, "sizeof", lambda kind: 4)
+
+    async def play():
+        assert KernelSync.open(asyncio.get_running_loop(), lambda error: None) is None
+
+    asyncio.run(play())
+
+
 def test_a_kernel_that_let_the_loop_wait_is_left_alone_for_a_while(descriptor, kernels, monkeypatch):
     log = Log(descriptor)
     now = [100.0]
-    monkeypatch.setattr(disk.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(disk, "time", SimpleNamespace(monotonic=lambda: now[0]))
     quick = log.begin
 
     def slow(write):

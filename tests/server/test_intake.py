@@ -7,12 +7,13 @@ import pytest
 from balsadb.kv.reply import OK, Refusal
 from balsadb.replica.request import Lane, RequestKind
 from balsadb.server.commands.client_state import ClientState
-from balsadb.server.intake import QUEUED_COMMANDS_MAX, WATCHED_BYTES_MAX, WATCHED_KEYS_MAX, Intake
+from balsadb.server.intake import QUEUED_COMMANDS_MAX, WATCHED_BYTES_MAX, WATCHED_KEYS_MAX, Intake, names_of
+from balsadb.server.telemetry import CommandCounts
 
 
 @pytest.fixture
 def intake():
-    return Intake(ClientState(1), None)
+    return Intake(ClientState(1), None, CommandCounts())
 
 
 def argv(text: str) -> list[bytes]:
@@ -272,3 +273,53 @@ def test_an_exec_once_whose_watch_failed_still_asks_the_session(intake):
     watch(intake, [b"8:0"], "a")
     piece = sort(intake, "MULTI", "SET a 2", "ONCE id 7 7 EXEC")
     assert piece.writes == [[b"ONCE.EXEC", b"id", b"7", b"7", b"1", b"", b"-"], argv("SET a 2")]
+
+
+def counted(*lines) -> dict[bytes, int]:
+    """Return what is counted of a connection's input, however many pieces it takes."""
+    counts = CommandCounts()
+    intake = Intake(ClientState(1), None, counts)
+    left = [argv(line) for line in lines]
+    while left:
+        left = left[intake.sort(left).taken :]
+    return {name: number for name, number in counts.received.items() if number}
+
+
+def test_every_command_counts_once_under_its_name():
+    assert counted("SET a 1", "set a 2", "GET a", "SET b 1") == {b"SET": 3, b"GET": 1}
+    assert counted("GET a") == {b"GET": 1}
+
+
+def test_a_command_of_the_wrong_form_counts_too_and_an_unknown_one_has_no_name_of_its_own():
+    assert counted("GET", "NONSENSE a", "OTHER b", "GET a") == {b"GET": 2, b"unknown": 2}
+
+
+def test_commands_inside_multi_count_when_they_are_queued():
+    assert counted("MULTI", "SET a 1", "GET a", "EXEC") == {b"MULTI": 1, b"SET": 1, b"GET": 1, b"EXEC": 1}
+
+
+def test_a_command_that_ends_a_piece_counts_once_though_its_successors_wait():
+    lines = ["SET a 1", "WATCH a", "GET a", "SET b 1", "RAFT TRANSFER 2", "RAFT TRANSFER 3", "GET a", "QUIT"]
+    assert counted(*lines) == {b"SET": 2, b"WATCH": 1, b"GET": 2, b"RAFT": 2, b"QUIT": 1}
+
+
+@pytest.mark.parametrize(
+    ("lines", "names"),
+    [
+        (["GET a", "MGET a b"], "GET MGET"),
+        (["SET a 1", "APPEND a 1"], "SET APPEND"),
+        (["GET a", "SET a 1", "STRLEN a", "EXISTS a", "SET b 2", "GET b"], "GET SET STRLEN EXISTS SET GET"),
+        (["SET x 1", "MULTI", "SET a 1", "GET a", "EXEC", "INCR b"], "SET EXEC INCR"),
+        (["MULTI", "SET a 1", "EXEC", "GET b"], "EXEC GET"),
+        (["MULTI", "GET a", "GET b", "EXEC"], "EXEC"),
+        (["MULTI", "GET a", "GET b", "EXEC", "SET b 1", "GET a"], "EXEC SET GET"),
+        (["MULTI", "SET a 1", "ONCE s 1 1 EXEC", "INCR b"], "ONCE.EXEC INCR"),
+        (["RAFT TRANSFER 2"], "RAFT"),
+        (["GET a", "WATCH a"], "GET RAFT.VERSIONS"),
+        (["RAFT DIGEST", "RAFT DIGEST 7"], "RAFT.DIGEST RAFT.DIGESTAT"),
+    ],
+)
+def test_every_reply_of_a_request_belongs_to_a_command(intake, lines, names):
+    request = sort(intake, *lines).request(Lane(), readonly=False)
+    assert names_of(request) == argv(names)
+    assert len(names_of(request)) == request.answers

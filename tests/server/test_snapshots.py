@@ -206,6 +206,32 @@ def test_a_state_arrives_is_installed_and_both_sides_say_so(tmp_path):
     between(tmp_path, act)
 
 
+def test_both_sides_say_how_far_a_transfer_is_and_nothing_when_it_is_over(tmp_path):
+    async def act(sender, receiver):
+        seen: dict[str, list[tuple[int, int]]] = {"there": [], "here": []}
+        take = receiver.receiver.take
+
+        async def watched(owner, chunk):
+            seen["there"].append(sender.sender.progress[2])
+            done = await take(owner, chunk)
+            if receiver.receiver.progress is not None:
+                seen["here"].append(receiver.receiver.progress)
+            return done
+
+        receiver.receiver.take = watched
+        await sender.send(2)
+        length = sender.sender._copy.offer.length
+        for progress in seen.values():
+            assert progress
+            assert progress == sorted(progress)
+            assert {whole for _, whole in progress} == {length}
+        assert seen["there"][-1][0] <= length
+        assert sender.sender.sent_bytes == length
+        assert (sender.sender.progress, receiver.receiver.progress) == ({}, None)
+
+    between(tmp_path, act)
+
+
 @pytest.mark.parametrize("frames", [1, 2, 5, 12])
 def test_a_connection_that_breaks_is_tried_again_and_goes_on(tmp_path, frames):
     async def act(sender, receiver):

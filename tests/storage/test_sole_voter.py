@@ -22,10 +22,12 @@ from state_kit import (
 )
 
 from balsadb.errors import BalsaError, StorageError, UsageError
+from balsadb.kv.batch import encode_batch
 from balsadb.kv.machine import StateMachine
 from balsadb.raft.configuration import decode_configuration
+from balsadb.raft.entry import encode_entry
 from balsadb.raft.node import Node, Options, Role
-from balsadb.raft.types import Configuration, HardState, Member
+from balsadb.raft.types import Configuration, EntryKind, HardState, Member
 from balsadb.storage import sole_voter
 from balsadb.storage.datadir import DataDirectory
 from balsadb.storage.files import OsFiles
@@ -180,6 +182,16 @@ def test_what_a_session_did_is_not_done_again(node):
 def test_who_is_removed_can_not_run_anything_and_who_stays_goes_on_where_it_was(node):
     recover(node.path)
     assert [row[:3] for row in Started(node.path).held.origins] == [(1, 1, 4)]
+
+
+def test_a_node_whose_log_knows_later_starts_of_it_than_its_identity_can_start(node):
+    """`META` was damaged and put back from a copy, which a start would refuse for ever."""
+    payload = encode_batch(1, 30, 1, [[b"SET", b"late", b"v"]])
+    node.write(encode_entry(4, 7, 1007, EntryKind.COMMANDS, payload))
+    recover(node.path)
+    found = inspect(str(node.path))
+    assert (1, 30, 1) in found.state.bookkeeping.origins
+    assert found.meta.boot == 30  # the next start is the 31st
 
 
 def test_it_leads_alone_from_the_first_election_on(node):

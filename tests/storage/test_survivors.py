@@ -156,6 +156,15 @@ def test_a_node_that_never_heard_the_id_is_known_by_the_initial_members():
         judge([named, msgspec.structs.replace(late, beginning="1=z:1")])
 
 
+def test_a_node_that_never_heard_the_id_does_not_make_one_cluster_of_two():
+    """All three began with the same words, as on a machine where somebody tries things out."""
+    other = msgspec.structs.replace(CLUSTER, cluster_id=b"\x99" * 16)
+    nameless = msgspec.structs.replace(one(1, 3, 1), cluster_id=b"", beginning="1=h:1")
+    named = [one(2, 9, 2, beginning="1=h:1"), one(3, 9, 3, configuration=other, beginning="1=h:1")]
+    with pytest.raises(UsageError, match="node-2 and node-3 belong to different clusters"):
+        judge([nameless, *named])
+
+
 def test_two_copies_of_one_node_are_refused():
     with pytest.raises(UsageError, match="node-1 and copy are both of node 1; name one"):
         judge([one(1, 9, 2), msgspec.structs.replace(one(1, 9, 2), place="copy")])

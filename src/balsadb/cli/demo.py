@@ -62,6 +62,7 @@ def _introduce(cluster: LocalCluster, leader: int, temporary: bool) -> None:
     print(f"  redis-cli -p {port} set greeting hello")
     print(f"  {_python()} -c 'from balsadb import BlockingClerk; print({_clerk(cluster)}.get(\"greeting\"))'")
     print(f"  kill -9 {cluster.nodes[leader].pid}    # the leader; any other node takes over")
+    print(f"  http://{cluster.nodes[1].http_address}/    # a live picture; every node has one")
     print()
     kept = "temporary, removed at the end" if temporary else "kept"
     print(f"Data in {_short(cluster.directory)} ({kept}). Ctrl-C stops the cluster.")

@@ -117,7 +117,7 @@ def serve(
         typer.Option(
             metavar="HOST:PORT",
             envvar="BALSADB_HTTP_LISTEN",
-            help="Where /livez and /readyz answer, and backups are taken.",
+            help="Where the dashboard, /metrics, /readyz and others answer.",
         ),
     ] = None,
     cluster: Annotated[
@@ -289,6 +289,22 @@ def status(
     from balsadb.cli import observe
 
     observe.status(servers, timeout, as_json, watch)
+
+
+@app.command()
+def doctor(servers: Servers = None, timeout: Seconds = 2.0, as_json: Json = False) -> None:
+    """Say what is wrong with the cluster, and what to do about it.
+
+    Ends with status 0 when nothing is, 1 when something is wrong though the cluster serves, 3 when it does
+    not serve or can't be trusted.
+
+    \b
+    balsadb doctor
+    balsadb doctor --json | jq -r '.findings[].problem'
+    """
+    from balsadb.cli import doctor as doctoring
+
+    raise typer.Exit(doctoring.doctor(servers, timeout, as_json))
 
 
 @app.command()

@@ -33,10 +33,20 @@ NUMBERS = (
     "applied_index",
     "first_index",
     "last_index",
+    "durable_index",
+    "snapshot_index",
     "keys",
     "uptime_ms",
+    "commit_p99_us",
+    "sync_p99_us",
+    "turn_p99_us",
+    "recent_leader_changes",
+    "log_bytes",
+    "state_bytes",
+    "memory_bytes",
+    "disk_free_bytes",
 )
-TEXTS = ("role", "cluster_id", "client_address", "peer_address")
+TEXTS = ("role", "unready", "cluster_id", "client_address", "peer_address", "version")
 LISTS = ("voters", "learners")
 
 Row = dict[str, Any]
@@ -47,11 +57,11 @@ def status(servers: str | None, seconds: float, as_json: bool, watch: bool) -> N
     addresses = server_addresses(servers)
     if not watch:
         rows = _status_rows(addresses, seconds, advice(servers))
-        _print_json({"servers": rows}) if as_json else _print(_status_table(rows))
+        print_json({"servers": rows}) if as_json else _print(_status_table(rows))
         return
     if as_json:
         while True:
-            _print_json({"servers": _status_rows(addresses, seconds, advice(servers))}, indent=None)
+            print_json({"servers": _status_rows(addresses, seconds, advice(servers))}, indent=None)
             sys.stdout.flush()
             time.sleep(WATCH_SECONDS)
     from rich.live import Live
@@ -73,13 +83,15 @@ def digest(servers: str | None, seconds: float, as_json: bool) -> bool:
         if isinstance(reply, BalsaError):
             row["error"] = str(reply)
         else:
-            row["digest"] = _text(reply[1]) if isinstance(reply, list) and len(reply) == 2 else _text(reply)
+            row["digest"] = (
+                text_of(reply[1]) if isinstance(reply, list) and len(reply) == 2 else text_of(reply)
+            )
         rows.append(row)
     compared = [row for row in rows if "digest" in row]
     differing = [row for row in compared if row["digest"] != expected]
     equal = not differing and (len(compared) > 1 or len(addresses) == 1)
     if as_json:
-        _print_json({"index": index, "digest": expected, "equal": equal, "servers": rows})
+        print_json({"index": index, "digest": expected, "equal": equal, "servers": rows})
         return equal
     print(f"digest of the state at log index {index}, from {format_address(*first)}: {expected}")
     for row in rows:
@@ -103,7 +115,7 @@ def _first_digest(addresses: Sequence[Address], seconds: float, hint: str) -> tu
             continue
         if not (isinstance(reply, list) and len(reply) == 2 and isinstance(reply[0], int)):
             raise ProtocolError(f"{format_address(*address)} answered RAFT DIGEST with {reply!r}")
-        return address, reply[0], _text(reply[1])
+        return address, reply[0], text_of(reply[1])
     if all(isinstance(error, NoServer) for error in errors):
         raise nobody(addresses, errors, hint)
     raise next(error for error in errors if not isinstance(error, NoServer))
@@ -132,7 +144,7 @@ def _status_row(address: Address, reply: Any) -> Row:
         return row
     fields = pairs(reply)
     row |= {name: fields[name] for name in NUMBERS if isinstance(fields.get(name), int)}
-    row |= {name: _text(fields[name]) for name in TEXTS if name in fields}
+    row |= {name: text_of(fields[name]) for name in TEXTS if name in fields}
     row |= {name: fields[name] for name in LISTS if isinstance(fields.get(name), list)}
     row["ready"] = bool(fields.get("ready", 1))
     return row
@@ -196,7 +208,8 @@ def _verdict(row: Row, expected: str) -> str:
     return "equal" if row["digest"] == expected else f"DIFFERENT: {row['digest']}"
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
+    """Return what a server sent as text."""
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
@@ -207,5 +220,6 @@ def _print(table: Table) -> None:
     Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_COLUMNS).print(table)
 
 
-def _print_json(value: object, indent: int | None = 2) -> None:
+def print_json(value: object, indent: int | None = 2) -> None:
+    """Print a value for programs."""
     print(json.dumps(value, indent=indent))

@@ -23,7 +23,7 @@ from balsadb.raft.types import Configuration, NodeId
 from balsadb.storage.files import OsFiles
 from balsadb.storage.inspect import inspect
 from balsadb.storage.sole_voter import make_sole_voter
-from balsadb.storage.survivors import Judgement, Survivor, judge, survivor
+from balsadb.storage.survivors import NEVER_ADMITTED, Judgement, Survivor, judge, survivor
 
 ID_BYTES = 16
 """Of a cluster's id, as of the one that a first leader draws."""
@@ -104,6 +104,9 @@ def _live(place: str, status: dict[str, Any]) -> Survivor:
         cluster_id=cluster_id,
     )
     unfit = "" if node in configuration.everyone() else "it is not a member, as far as it knows"
+    admitted = status.get("admitted") != 0
+    if not admitted:
+        unfit = NEVER_ADMITTED
     return Survivor(
         place=place,
         node=node,
@@ -114,6 +117,7 @@ def _live(place: str, status: dict[str, Any]) -> Survivor:
         commit=number("commit_index"),
         applied=number("applied_index"),
         configuration=configuration,
+        whole=admitted,
         unfit=unfit,
     )
 
@@ -155,8 +159,10 @@ def _confirmed(judgement: Judgement, confirm: str, force: bool) -> Survivor:
 
 def _recovered(judgement: Judgement) -> int:
     """Return the number of the recovery that has led to the present, lone voter; 0 when there was none."""
-    configuration = judgement.configuration
-    return len(configuration.former) if len(configuration.voters) == 1 else 0
+    configuration, chosen = judgement.configuration, judgement.chosen
+    # Another node may be the only voter by now, or on its way to be: it may be lost in its turn.
+    alone = chosen is not None and {*configuration.voters, *configuration.outgoing} == {chosen.node}
+    return len(configuration.former) if alone else 0
 
 
 def _needless(judgement: Judgement) -> str:

@@ -73,7 +73,7 @@ class DeltaStore:
         self.complete = keys == 0
         """True while every key is in memory: then one that is not there does not exist."""
         self.forgotten = 0
-        """Groups of records that were forgotten so far."""
+        """Grows whenever what was in memory may have been forgotten that was written lately."""
         self._resident.clear()
         self._present.clear()
         self._resident.fetch = self._fetch
@@ -215,15 +215,18 @@ class DeltaStore:
         return self.complete or key in self._resident
 
     def warm(self, keys: Sequence[bytes], records: Sequence[Record | None], forgotten: int) -> None:
-        """Take records that were read from the base (rule R5), when `forgotten` groups had been forgotten.
+        """Take records that were read from the base (rule R5), when `forgotten` was what is given.
 
-        A key may have got a new record, been written and forgotten since; then what was read is too old.
+        A key may have got a new record, been written and forgotten since; then what was read is too old. So
+        it is when all keys were taken away and the base does not know it yet.
         """
-        if forgotten != self.forgotten:
+        if forgotten != self.forgotten or self.complete:
             return
-        for key, record in zip(keys, records, strict=True):
-            if key not in self._resident:
-                self._remember(key, record)
+        resident = self._resident
+        # Found before any of them is taken, which may make others leave memory that were changed meanwhile.
+        missing = [found for found in zip(keys, records, strict=True) if found[0] not in resident]
+        for key, record in missing:
+            self._remember(key, record)
 
     def _fetch(self, key: bytes) -> Record | None:
         if self._clears:
@@ -334,6 +337,7 @@ class DeltaStore:
             group = self._leaving
             count = min(left, len(group))
             left -= count
+            lately = False
             for _ in range(count):
                 key, record = group.popitem()
                 # A newer record stays: its own group will take it away.
@@ -344,9 +348,12 @@ class DeltaStore:
                     else:
                         del resident[key]
                         if record is None:
+                            # Perhaps it was there until lately, since one None is like another.
+                            lately = True
                             present.discard(key)
                         else:
                             present.add(key)
+            self.forgotten += lately
         return bool(self._graves or self._leaving) or self._cached_bytes > self._cache_bytes_max
 
 

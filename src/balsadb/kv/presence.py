@@ -61,10 +61,13 @@ class Presence:
 
     def _find(self, mark: bytes, bucket: int) -> int:
         """Return where in its bucket a mark stands, or -1."""
-        place = self._table.find(mark, bucket, bucket + BUCKET_BYTES)
-        # What begins in the middle of a mark is a coincidence. It may hide the right one, which then counts
-        # as unknown.
-        return place if place % MARK_BYTES == 0 else -1
+        table, end = self._table, bucket + BUCKET_BYTES
+        place = table.find(mark, bucket, end)
+        while place % MARK_BYTES and place > 0:
+            # What begins in the middle of a mark is a coincidence, which must not hide the right one: that
+            # would stay when its key goes.
+            place = table.find(mark, place + 1, end)
+        return place
 
 
 def _mark(key: bytes) -> bytes:

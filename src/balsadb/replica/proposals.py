@@ -73,6 +73,11 @@ class Proposals:
         return bool(self._queue)
 
     @property
+    def depths(self) -> tuple[int, int]:
+        """Commands that wait for a payload, and payloads without a known fate."""
+        return self._queued_commands, len(self._window)
+
+    @property
     def idle(self) -> bool:
         """Tell whether nothing is queued or in flight."""
         return not self._queue and not self._window

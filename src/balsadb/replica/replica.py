@@ -212,6 +212,19 @@ class Replica:
         idle = self._proposals.idle and self._reads.idle and self._changes.idle and not self._due
         return self.removed or idle
 
+    @property
+    def depths(self) -> dict[str, int]:
+        """What waits at each stage: commands for a payload, payloads for the log, reads for a confirmation
+        and for keys from the disk, entries to be applied. Counted when asked."""
+        commands, payloads = self._proposals.depths
+        return {
+            "proposal_commands": commands,
+            "proposals_in_flight": payloads,
+            "reads_unconfirmed": sum(1 for _ in self._reads.everything()),
+            "reads_due": len(self._due),
+            "entries_to_apply": len(self._handed),
+        }
+
     def stale_ms(self, now_ms: int) -> int | None:
         """Return how old what a READONLY read sees now may be, at most; None when that is not known.
 
@@ -521,6 +534,7 @@ class Replica:
                     self._finish(request, [reply])
             reads.flush(now_ms)
             proposals.flush(now_ms, disk_idle)
+            before = self.machine.applied_index
             if self._handed:
                 self._apply(effects)
             elif self._release:
@@ -529,7 +543,9 @@ class Replica:
                 self._answer_reads(effects)
             take_committed = not (self._handed or self._installing or node.stateless)
             if not node.has_ready(disk_idle, take_committed):
-                if not self._ripe:
+                # Commands that waited for a payload to run may have no later occasion to leave.
+                may_leave = proposals.waiting and self.machine.applied_index > before
+                if not (self._ripe or may_leave):
                     break
                 continue
             ready = node.ready(disk_idle, take_committed)

@@ -45,7 +45,7 @@ class ServeConfig(msgspec.Struct, frozen=True, kw_only=True):
     peer_listen: str
     """Where the other servers connect."""
     http_listen: str | None = None
-    """Where /livez and /readyz answer; None: nowhere."""
+    """Where the dashboard, /metrics and the other pages answer; None: nowhere."""
     cluster: dict[int, str]
     """Peer address of every initial member, this node included, by ascending id. The same on every node,
     and empty on one that joined later."""

@@ -11,11 +11,13 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, cast
 
+from balsadb.kv.reply import Refusal
+from balsadb.kv.table import lookup
 from balsadb.replica.request import Lane, Request
 from balsadb.resp.encode import encode_reply
 from balsadb.resp.parser import CommandParser
 from balsadb.server.commands.client_state import ClientState
-from balsadb.server.intake import Intake, Piece
+from balsadb.server.intake import Intake, Piece, names_of
 
 if TYPE_CHECKING:
     from balsadb.server.listener import Listener
@@ -78,7 +80,7 @@ class ClientConnection(asyncio.Protocol):
         """Since when a command is incomplete or the client does not read; 0 when neither is the case."""
         self.transport: asyncio.Transport | None = None
         self.state = ClientState(0)
-        self._intake = Intake(self.state, listener.view)
+        self._intake = Intake(self.state, listener.view, listener.counts)
 
     # ------------------------------------------------------- asyncio callbacks
 
@@ -87,7 +89,7 @@ class ClientConnection(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(high=OUTPUT_BYTES_HIGH)
         if self._listener.opened(self):
-            self._intake = Intake(self.state, self._listener.view)
+            self._intake = Intake(self.state, self._listener.view, self._listener.counts)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the client. Writes under way may still happen; their replies go nowhere."""
@@ -108,7 +110,7 @@ class ClientConnection(asyncio.Protocol):
         # The connection and its lane know each other, so this object may stay until the next full collection
         # of garbage, and what it has buffered with it.
         self._parser = CommandParser()
-        self._intake = Intake(self.state, self._listener.view)
+        self._intake = Intake(self.state, self._listener.view, self._listener.counts)
 
     def eof_received(self) -> bool:
         """Finish the replies of a client that closed its sending side, then close."""
@@ -270,12 +272,19 @@ class ClientConnection(asyncio.Protocol):
         replies, literals, resp3 = request.replies, request.literals, request.context
         assert replies is not None
         if len(replies) == 1 and not literals:
+            if type(replies[0]) is Refusal:
+                self._listener.counts.refused(lookup(names_of(request)[0]), replies[0])
             parts.append(encode_reply(replies[0], resp3))
             return len(parts[-1])
         size = 0
         cursor = self._cursor
+        names: list[bytes] | None = None
         while cursor < len(replies):
-            encoded = encode_reply(replies[cursor], resp3)
+            reply = replies[cursor]
+            if type(reply) is Refusal:
+                names = names or names_of(request)
+                self._listener.counts.refused(lookup(names[cursor]), reply)
+            encoded = encode_reply(reply, resp3)
             parts.append(encoded)
             size += len(encoded)
             cursor += 1

@@ -15,6 +15,7 @@ from balsadb.kv.cut import Cut
 from balsadb.kv.delta import DeltaStore
 from balsadb.replica.replica import Replica
 from balsadb.server.failure import stop_process
+from balsadb.server.telemetry import Histogram
 from balsadb.storage.state import StateBatch, StateStore
 from balsadb.storage.wal import Wal
 
@@ -39,6 +40,16 @@ class CutWriter:
         """Replaced when a state of another node is installed; no cut is under way then."""
         self.written = 0
         """Cuts written so far."""
+        self.written_bytes = 0
+        """What RocksDB was given in them."""
+        self.newest_bytes = 0
+        """The same for the newest one."""
+        self.durable = 0
+        """How many of them let the log before them go."""
+        self.took = Histogram()
+        """How long each took, from its first slice until it was in RocksDB, the durable ones on disk."""
+        self._cut_began = 0.0
+        """When the oldest cut that waits was first looked at; 0 for not yet."""
         self._replica = replica
         self._wal = wal
         self._tail_bytes = tail_bytes
@@ -58,6 +69,11 @@ class CutWriter:
         """Take new cuts."""
         self._queue += cuts
         self._go_on()
+
+    @property
+    def waiting(self) -> int:
+        """Cuts that are not written yet."""
+        return len(self._queue)
 
     async def stop(self) -> None:
         """Make no further cut; one that is being written is finished."""
@@ -90,6 +106,7 @@ class CutWriter:
         self._go_on()
 
     def _step_cut(self, store: DeltaStore, cut: Cut) -> None:
+        self._cut_began = self._cut_began or self._loop.time()
         if self._slices is None:
             if keys := store.uncounted(cut):
                 self._work(partial(self.store.count_present, keys), partial(self._counted, cut, keys))
@@ -125,6 +142,11 @@ class CutWriter:
             return
         self._queue.popleft()
         self.written += 1
+        self.durable += cut.release
+        self.newest_bytes = written
+        self.written_bytes += written
+        self.took.add(self._loop.time() - self._cut_began)
+        self._cut_began = 0.0
         self._replica.cut_written(cut, self._wal.first_within(self._tail_bytes))
         self._go_on()
         self._wake()
@@ -144,10 +166,11 @@ class CutWriter:
             stop_process(f"an old file of the write-ahead log can't be removed: {error}")
 
 
-def _write(store: StateStore, batch: StateBatch, durable: bool) -> bool:
-    """Write a cut; False: RocksDB is behind with its work."""
+def _write(store: StateStore, batch: StateBatch, durable: bool) -> int:
+    """Write a cut and return its bytes; 0: RocksDB is behind with its work."""
+    size = batch.size
     if not store.write(batch):
-        return False
+        return 0
     if durable:
         store.flush()
-    return True
+    return size

@@ -2,8 +2,8 @@
 
 There are two ways. Mostly the loop itself hands the bytes to the kernel and has the kernel sync them
 (`kernel_sync`), which needs no thread. A thread does what may take long before the sync even begins: a new
-segment, much data, every write for a while after the kernel has once let the loop wait, and everything on
-systems without such a call.
+segment, much data, every write for a while after the kernel has once let the loop wait or has not taken a
+sync, and everything on systems without such a call.
 """
 
 from __future__ import annotations
@@ -97,7 +97,10 @@ class LogDisk:
             _stop(error)
         if time.monotonic() - began > LOOP_SECONDS_MAX:
             self._shy_until = began + SHY_SECONDS
-        if descriptor is None or not kernel.sync(descriptor):
+        if descriptor is None:
+            return False
+        if not kernel.sync(descriptor):
+            self._shy_until = began + SHY_SECONDS  # an old kernel never takes it: write nothing twice
             return False
         self._flying = write
         self._idle.clear()

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import traceback
 from collections.abc import Callable, Sequence
+from time import perf_counter
 from typing import NoReturn, Protocol
 
 from balsadb.errors import BalsaError, EntriesLost, ProtocolError, StorageError
@@ -59,12 +60,17 @@ class Driver:
         """Is told of a follower that needs the state, and from which index on one is of use."""
         self.on_collect: Callable[[], None] = _nothing
         """Is called when files of the log may have become useless."""
+        self.on_measure: Callable[[float], None] = _ignore
+        """Is told at the end of a turn when it began, by `perf_counter`."""
+        self.on_synced: Callable[[float], None] = _ignore
+        """Is told how many seconds a write to the log took until the loop heard of its end."""
         self.turns = 0
         self._wal = wal
         self._clock = clock
         self._loop = loop
         self._disk = LogDisk(wal, loop, self._written)
         self._disk_idle = True
+        self._write_began = 0.0
         self._preparing = False
         self._noting = False
         self._ticks = 0
@@ -131,6 +137,7 @@ class Driver:
         self._awake = False
         if self._stopped:
             return
+        began = perf_counter()
         self.turns += 1
         now_ms, wall_ms = self._clock.monotonic_ms(), self._clock.wall_ms()
         replica = self.replica
@@ -144,6 +151,7 @@ class Driver:
             effects = replica.turn(now_ms, wall_ms, self._disk_idle)
             if effects.write is not None:
                 self._disk_idle = False
+                self._write_began = perf_counter()
                 self._disk.submit(self._wal.plan(effects.write))
         except Exception as error:
             # A broken invariant or data that can't be trusted: never go on (design section 1, 6). No less
@@ -168,6 +176,7 @@ class Driver:
         self.on_turn_end()
         if effects.again:
             self.wake()
+        self.on_measure(began)  # last, so that nothing depends on it
 
     def _send(self, messages: list[Message]) -> None:
         """Send each peer its messages of this turn in one frame."""
@@ -186,6 +195,7 @@ class Driver:
     # ---------------------------------------------------------------- the disk
 
     def _written(self, write: WalWrite) -> None:
+        took = perf_counter() - self._write_began
         try:
             self._wal.complete(write)
             self.replica.persisted(write.number)
@@ -198,6 +208,7 @@ class Driver:
         if self._wal.collect_due:
             self.on_collect()
         self.wake()
+        self.on_synced(took)
 
     def _note_end(self) -> None:
         """Note how far the log reaches, beside the writes (rule W5)."""

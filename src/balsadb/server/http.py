@@ -1,7 +1,8 @@
-"""The HTTP port: health, for load balancers, orchestrators and people with curl; and backups.
+"""The HTTP port: health, for load balancers, orchestrators and people with curl; figures; backups.
 
 `/livez` answers 200 as long as the process runs its loop. `/readyz` answers 200 when this node can serve and
-503 with one sentence when it can not. `POST /backup` answers the whole state, for `balsadb backup`.
+503 with one sentence when it can not. `/metrics` is for Prometheus, `/status` for programs (JSON), `/` for
+people: a page that follows `/events`. `POST /backup` answers the whole state, for `balsadb backup`.
 Everything else is 404. aiohttp takes a quarter of a second to import, so only a server imports this module.
 """
 
@@ -13,11 +14,16 @@ import os
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
+import msgspec
 from aiohttp import web
 
 from balsadb.address import format_address
 from balsadb.errors import UsageError
 from balsadb.server.backups import Backups, Unavailable
+from balsadb.server.events import Events
+from balsadb.server.insight import Insight
+from balsadb.server.metrics import CONTENT_TYPE, Metrics
+from balsadb.server.page import Page
 
 BODY_BYTES_MAX: Final = 1024
 """No request here has a body; this is what one may have before it is refused."""
@@ -37,10 +43,21 @@ Readiness: TypeAlias = Callable[[], str | None]
 
 _READY: Final[web.AppKey[Readiness]] = web.AppKey("ready")
 _BACKUPS: Final[web.AppKey[Backups]] = web.AppKey("backups")
+_INSIGHT: Final[web.AppKey[Insight]] = web.AppKey("insight")
+_METRICS: Final[web.AppKey[Metrics]] = web.AppKey("metrics")
+_EVENTS: Final[web.AppKey[Events]] = web.AppKey("events")
+_PAGE: Final[web.AppKey[Page]] = web.AppKey("page")
+
+_FIGURES_HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
-def create_app(ready: Readiness, backups: Backups | None = None) -> web.Application:
-    """Return the application; `ready` is asked at every request to /readyz, `backups` gives the state."""
+def create_app(
+    ready: Readiness, backups: Backups | None = None, insight: Insight | None = None
+) -> web.Application:
+    """Return the application.
+
+    `ready` is asked at every request to /readyz, `backups` gives the state, `insight` all the figures.
+    """
     app = web.Application(client_max_size=BODY_BYTES_MAX)
     app[_READY] = ready
     app.router.add_get("/livez", _live)
@@ -48,8 +65,20 @@ def create_app(ready: Readiness, backups: Backups | None = None) -> web.Applicat
     if backups is not None:
         app[_BACKUPS] = backups
         app.router.add_post("/backup", _backup)
+    if insight is not None:
+        _add_figures(app, insight)
     app.router.add_route("*", "/{anything:.*}", _not_found)
     return app
+
+
+def _add_figures(app: web.Application, insight: Insight) -> None:
+    app[_INSIGHT], app[_METRICS], app[_PAGE] = insight, Metrics(insight), Page()
+    app[_EVENTS] = events = Events(insight)
+    app.router.add_get("/", _dashboard)
+    app.router.add_get("/events", _follow, allow_head=False)
+    app.router.add_get("/metrics", _metrics)
+    app.router.add_get("/status", _status)
+    app.on_shutdown.append(lambda _: events.stop())
 
 
 class _Site(web.BaseSite):
@@ -152,6 +181,26 @@ async def _backup(request: web.Request) -> web.StreamResponse:
         return response
     finally:
         await stream.aclose()
+
+
+async def _metrics(request: web.Request) -> web.Response:
+    headers = {**_FIGURES_HEADERS, "Content-Type": CONTENT_TYPE}
+    return web.Response(body=request.app[_METRICS].text(), headers=headers)
+
+
+async def _status(request: web.Request) -> web.Response:
+    body = msgspec.json.encode(request.app[_INSIGHT].status())
+    headers = {**_FIGURES_HEADERS, "Content-Type": "application/json"}
+    return web.Response(body=msgspec.json.format(body, indent=2) + b"\n", headers=headers)
+
+
+async def _dashboard(request: web.Request) -> web.Response:
+    page = request.app[_PAGE]
+    return web.Response(body=page.body, headers=page.headers)
+
+
+async def _follow(request: web.Request) -> web.StreamResponse:
+    return await request.app[_EVENTS].follow(request)
 
 
 async def _write(response: web.StreamResponse, piece: bytes) -> None:

@@ -19,6 +19,7 @@ from balsadb.server.commands import run
 from balsadb.server.commands.client_state import ClientState
 from balsadb.server.commands.view import NodeView
 from balsadb.server.commands.words import word
+from balsadb.server.telemetry import UNKNOWN_COMMAND, CommandCounts
 
 QUEUED_COMMANDS_MAX = 65_536
 """Commands in one MULTI; more make it fail."""
@@ -132,11 +133,12 @@ class _Transaction:
 class Intake:
     """Sorts the commands of one connection."""
 
-    __slots__ = ("_changed", "_state", "_transaction", "_view", "_watched")
+    __slots__ = ("_changed", "_counts", "_state", "_transaction", "_view", "_watched")
 
-    def __init__(self, state: ClientState, view: NodeView) -> None:
+    def __init__(self, state: ClientState, view: NodeView, counts: CommandCounts) -> None:
         self._state = state
         self._view = view
+        self._counts = counts
         self._transaction: _Transaction | None = None
         self._watched: dict[bytes, bytes] = {}
         """The version that each watched key had at its first WATCH (rule S7)."""
@@ -159,9 +161,15 @@ class Intake:
     def sort(self, commands: list[list[bytes]]) -> Piece:
         """Sort a non-empty list of commands that arrived together; `Piece.taken` says how many of them."""
         piece = Piece(self._state.readonly, self._state.resp3)
+        running: Command | None = None
+        counted = 0
         for argv in commands:
-            piece.taken += 1
             command = lookup(argv[0])
+            if command is not running:  # commands are counted by runs of the same one
+                if counted < piece.taken:
+                    self._counts.add(running, piece.taken - counted)
+                running, counted = command, piece.taken
+            piece.taken += 1
             self._state.last_command = argv[0]
             if command is None or not command.check_arity(len(argv)):
                 self._refuse(piece, unknown_command(argv) if command is None else wrong_arity(command.name))
@@ -183,11 +191,15 @@ class Intake:
                 self._local(piece, command, argv)
             if piece.ended:
                 break
+        # What `add` does, without a call: this happens for every piece of input.
+        self._counts.received[UNKNOWN_COMMAND if running is None else running.name] += piece.taken - counted
         if piece.block is not None and piece.answers > 1:
             self._log_block(piece)
         return piece
 
     def _say(self, piece: Piece, reply: Reply) -> None:
+        if type(reply) is Refusal:
+            self._counts.refused(lookup(self._state.last_command), reply)
         piece.literals.append((piece.answers, encode_reply(reply, self._state.resp3)))
 
     def _refuse(self, piece: Piece, refusal: Refusal) -> None:
@@ -368,6 +380,30 @@ class Intake:
         piece.writes[:0] = block
         piece.reads = [(position + len(block), argv) for position, argv in piece.reads]
         piece.block = None
+
+
+def names_of(request: Request) -> list[bytes]:
+    """Return the names of the commands that a request's replies belong to, as they came."""
+    if request.transaction:
+        return [EXEC]
+    if request.kind is not RequestKind.WRITE:
+        return [argv[0] for argv in request.commands]
+    commands = request.commands
+    names: list[bytes] = []
+    reads = iter([*request.reads, (len(commands), [b""])])
+    position, read = next(reads)
+    place = 0
+    while place < len(commands):
+        while position <= place:
+            names.append(read[0])
+            position, read = next(reads)
+        argv = commands[place]
+        names.append(argv[0])
+        # A transaction is flat: its header says how many of the following commands are inside.
+        inside = {EXEC: 1, ONCE_EXEC: 4}.get(argv[0])
+        place += 1 if inside is None else 1 + int(argv[inside])
+    names += [argv[0] for start, argv in request.reads if start >= len(commands)]
+    return names
 
 
 def _count_time(piece: Piece) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import errno
 import os
 import platform
 import struct
@@ -32,6 +33,7 @@ class _Numbers(NamedTuple):
 _NUMBERS: Final = {"x86_64": _Numbers(206, 207, 208, 209), "aarch64": _Numbers(0, 1, 4, 2)}
 _COMMAND: Final = struct.Struct("<QIIHhIQQqQII")
 """struct iocb: data, key, flags, what, priority, file, buffer, bytes, offset, reserved, flags, eventfd."""
+_POINTER_BYTES: Final = 8
 _FDSYNC: Final = 3
 _TELL_EVENTFD: Final = 1
 _EVENT_WORDS: Final = 4
@@ -43,7 +45,9 @@ class KernelSync:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, done: Callable[[int], None]) -> None:
         """`done` is called on the loop with 0, or the number of the error. Raises OSError: not to be had."""
-        if sys.platform != "linux" or platform.machine() not in _NUMBERS or sys.byteorder != "little":
+        known = sys.platform == "linux" and platform.machine() in _NUMBERS and sys.byteorder == "little"
+        # A program of 32 bits has other numbers on the same machine, and they do other things.
+        if not known or ctypes.sizeof(ctypes.c_void_p) != _POINTER_BYTES:
             raise OSError("no asynchronous sync is known for this system")
         self._numbers = _NUMBERS[platform.machine()]
         self._loop = loop
@@ -90,8 +94,18 @@ class KernelSync:
 
     def _told(self) -> None:
         os.eventfd_read(self._eventfd)
+        while (taken := self._take()) < 0 and ctypes.get_errno() == errno.EINTR:
+            pass
+        if taken == 0:
+            return
+        self.busy = False
+        # Nobody will tell of this sync again: what can't be learned counts as failed.
+        self._done(-self._event[2] if taken == 1 else ctypes.get_errno() or errno.EIO)
+
+    def _take(self) -> int:
+        """Take the event of a sync that has ended; the number of events, or -1 and an errno."""
         one = ctypes.c_long(1)
-        taken = self._call(
+        taken: int = self._call(
             ctypes.c_long(self._numbers.getevents),
             self._context,
             one,
@@ -99,6 +113,4 @@ class KernelSync:
             ctypes.byref(self._event),
             ctypes.byref(self._no_wait),
         )
-        if taken == 1:
-            self.busy = False
-            self._done(-self._event[2])
+        return taken

@@ -13,6 +13,7 @@ from balsadb.server.commands.client_state import ClientState
 from balsadb.server.commands.view import NodeView
 from balsadb.server.connection import ClientConnection
 from balsadb.server.driver import Driver
+from balsadb.server.telemetry import CommandCounts
 
 STUCK_MS_MAX = 30_000
 """A client with an incomplete command, or one that does not read its replies, is closed after this."""
@@ -34,6 +35,7 @@ class Listener:
         self._clients_max = clients_max
         self.connections_received = 0
         self.commands_processed = 0
+        self.counts = CommandCounts()
         self._driver = driver
         self._replica: Replica = driver.replica
         self._clock = clock

@@ -18,7 +18,7 @@ import secrets
 import shutil
 import signal
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -41,6 +41,7 @@ from balsadb.server.commands.view import NodeStatus
 from balsadb.server.config import ServeConfig
 from balsadb.server.cuts import CutWriter
 from balsadb.server.driver import TICK_SECONDS, Driver
+from balsadb.server.insight import Insight, Parts
 from balsadb.server.listener import Listener
 from balsadb.server.peers import STRANGERS_MAX, Peers
 from balsadb.server.snapshots import SnapshotReceiver, SnapshotSender
@@ -115,6 +116,7 @@ class Node:
         await asyncio.to_thread(shutil.rmtree, outgoing, True)
         self._sender = SnapshotSender(self._driver, self._cuts, self._admission, self._book.known, outgoing)
         self._driver.on_snapshot = self._sender.send
+        self._watch(stack, receiver)
         self._driver.start()
         stack.push_async_callback(self._driver.stop)
         await _listening(self._peers.start, config.peer_listen, "--peer-listen")
@@ -129,6 +131,24 @@ class Node:
         # What lives now lives as long as the process: the collector need not look at it again.
         gc.collect()
         gc.freeze()
+
+    def _watch(self, stack: contextlib.AsyncExitStack, receiver: SnapshotReceiver) -> None:
+        self._insight = Insight(
+            Parts(
+                self,
+                self._driver,
+                self.replica,
+                self._wal,
+                self._cuts,
+                self._listener,
+                self._peers,
+                self._sender,
+                receiver,
+                self._clock,
+            )
+        )
+        self._insight.start()
+        stack.callback(self._insight.stop)
 
     def _open_storage(self, stack: contextlib.AsyncExitStack) -> None:
         config = self.config
@@ -270,7 +290,7 @@ class Node:
 
         host, port = parse_address(address)
         backups = Backups(self._driver, self._cuts, f"{self._directory.group_path}/outgoing/backup")
-        app = http.create_app(self.unready, backups)
+        app = http.create_app(self.unready, backups, self._insight)
         runner = await http.start(app, host, port, HTTP_CONNECTIONS_MAX)
         stack.push_async_callback(http.stop, runner)
 
@@ -320,7 +340,9 @@ class Node:
             cluster_id=replica.configuration.cluster_id.hex(),
             connected=self._peers.connected,
             loading=replica.loading,
-            ready=self.unready() is None,
+            ready=(unready := self.unready()) is None,
+            unready=unready,
+            admitted=raft.eligible,
             snapshot_index=self.replica.snapshot_index,
             keys=machine.store.keys_about,
             log_time_ms=machine.log_time_ms,
@@ -332,6 +354,14 @@ class Node:
             connections_received=self._listener.connections_received,
             commands_processed=self._listener.commands_processed,
         )
+
+    def figures(self) -> Mapping[str, int | str]:
+        """Return how fast, how large and how full the node is."""
+        return self._insight.figures()
+
+    def silent_ms(self) -> Mapping[NodeId, int | None]:
+        """Return for how long each other member was not known to be there."""
+        return self._insight.silent_ms()
 
     def clients(self) -> Sequence[ClientState]:
         """Return the open client connections."""

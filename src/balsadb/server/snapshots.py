@@ -69,6 +69,10 @@ class SnapshotSender:
         # A process that was killed left its copies, and with them files that its state has long done without.
         shutil.rmtree(directory, ignore_errors=True)
         self._tasks: dict[NodeId, asyncio.Task[None]] = {}
+        self.progress: dict[NodeId, tuple[int, int]] = {}
+        """For each follower that is being sent the state: bytes that are there, bytes in all."""
+        self.sent_bytes = 0
+        """Bytes of states sent since the start."""
         self._copy: Outgoing | None = None
         self._copying = asyncio.Lock()
         self._forgetting: asyncio.TimerHandle | None = None
@@ -114,6 +118,7 @@ class SnapshotSender:
             _say(str(error))
         finally:
             # However it ended: without a word Raft would wait for ever, and the log would stay.
+            self.progress.pop(follower, None)
             self._driver.replica.snapshot_ended(follower, index)
             self._driver.wake()
             self._forget_later()
@@ -164,7 +169,7 @@ class SnapshotSender:
                 return answer.index
             if not isinstance(answer, Resume):
                 raise ProtocolError("the answer to an offer is neither a place nor an index")
-            await self._stream(line, copy, answer)
+            await self._stream(follower, line, copy, answer)
             end = await line.receive(INSTALL_SECONDS_MAX)
             if not isinstance(end, Installed):
                 raise ProtocolError("a transfer ends with something else than an index")
@@ -172,16 +177,21 @@ class SnapshotSender:
         finally:
             writer.close()
 
-    async def _stream(self, line: _Line, copy: Outgoing, place: Resume) -> None:
+    async def _stream(self, follower: NodeId, line: _Line, copy: Outgoing, place: Resume) -> None:
         loop = asyncio.get_running_loop()
-        files = copy.offer.files
+        files, length = copy.offer.files, copy.offer.length
         offset = place.offset
+        there = sum(file.length for file in files[: place.file]) + offset
+        self.progress[follower] = there, length
         for number in range(place.file, len(files)):
             while True:
                 began = loop.time()
                 chunk = await asyncio.to_thread(copy.chunk, number, offset)
                 await line.send(chunk)
                 offset += len(chunk.data)
+                there += len(chunk.data)
+                self.sent_bytes += len(chunk.data)
+                self.progress[follower] = there, length
                 await asyncio.sleep(min(loop.time() - began, REST_SECONDS_MAX))
                 if offset >= files[number].length or not chunk.data:
                     break
@@ -226,6 +236,15 @@ class SnapshotReceiver:
         self._owner: Inbox | None = None
         self._beginning = asyncio.Lock()
         self._installing = False
+
+    @property
+    def progress(self) -> tuple[int, int] | None:
+        """Bytes of a state that are here, and bytes in all; None when none is coming."""
+        incoming = self._incoming
+        if incoming is None:
+            return None
+        place, files = incoming.resume, incoming.offer.files
+        return sum(file.length for file in files[: place.file]) + place.offset, incoming.offer.length
 
     async def begin(self, owner: Inbox, offer: Offer) -> Transfer:
         """Answer an offer; what an older connection was sending is given up."""

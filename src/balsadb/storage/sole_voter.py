@@ -75,7 +75,12 @@ def make_sole_voter(files: Files, chosen: Survivor, term: Term, cluster_id: byte
         installed = states.current().installed
         wal, _ = open_log(files, directory.wal_path, meta.store_id, WalOptions(), held, installed)
         wal.close()
-        directory.update_meta(msgspec.structs.replace(meta, cluster_id=new.cluster_id))
+        # Of a `META` that was put back from an old copy the recovered node could never start. Nothing that
+        # was proposed before can come any more, so that a start may be counted anew from here (rule P2).
+        boot = next((boot for node, boot, _ in held.origins if node == meta.node_id), 0)
+        directory.update_meta(
+            msgspec.structs.replace(meta, cluster_id=new.cluster_id, boot=max(meta.boot, boot))
+        )
         states.clean()
         return new
     finally:

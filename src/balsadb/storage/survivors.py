@@ -12,6 +12,7 @@ before its noted end, and that of a directory which was never admitted to vote d
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from typing import Final
 
 import msgspec
 
@@ -19,6 +20,10 @@ from balsadb.errors import UsageError
 from balsadb.raft.types import NOBODY, Configuration, Index, Member, NodeId, Term
 from balsadb.storage.inspect import Report, Start
 from balsadb.storage.meta import Meta
+
+NEVER_ADMITTED: Final = (
+    "this directory was never admitted to vote: another one may have acknowledged under its id"
+)
 
 
 class Survivor(msgspec.Struct, frozen=True):
@@ -168,6 +173,8 @@ def _without_former(survivors: Iterable[Survivor]) -> list[Survivor]:
 
 
 def _check_one_cluster(survivors: Sequence[Survivor]) -> None:
+    # Those with an id first: one without could belong to the cluster of either of two others.
+    survivors = sorted(survivors, key=lambda survivor: not survivor.cluster_id)
     for survivor in survivors[1:]:
         first = survivors[0]
         if survivor.cluster_id and first.cluster_id:
@@ -226,7 +233,7 @@ def initial(meta: Meta) -> Configuration:
 
 def _unfit(meta: Meta, start: Start, configuration: Configuration) -> str:
     if not meta.admitted:
-        return "this directory was never admitted to vote: another one may have acknowledged under its id"
+        return NEVER_ADMITTED
     if start.stateless:
         return "the state that its log continues is lost, and only another node has it"
     if meta.node_id not in configuration.everyone():

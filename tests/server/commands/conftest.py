@@ -49,6 +49,12 @@ class FakeNode:
     def status(self) -> NodeStatus:
         return self.now
 
+    def figures(self) -> dict[str, int | str]:
+        return {"version": "1.2.3", "sync_p99_us": 1_500}
+
+    def silent_ms(self) -> dict[int, int | None]:
+        return {2: 40, 3: None}
+
     def clients(self) -> Sequence[ClientState]:
         return self.connections
 

@@ -30,6 +30,8 @@ def test_status_tells_the_state_of_this_node(ask):
             b"removed": [],
             b"client_address": b"10.0.0.1:7001",
             b"ready": 1,
+            b"version": b"1.2.3",
+            b"sync_p99_us": 1_500,
         }.items()
     )
 
@@ -48,7 +50,9 @@ def test_members_tells_who_and_where(ask, node):
         b"peer_address": b"10.0.0.1:8001",
         b"client_address": b"10.0.0.1:7001",
         b"matched_index": 52,
+        b"silent_ms": 0,
     }
+    assert (second[b"silent_ms"], third[b"silent_ms"]) == (40, None)
     assert (second[b"leader"], second[b"connected"]) == (1, 1)
     assert (third[b"role"], third[b"connected"]) == (b"learner", 0)
 

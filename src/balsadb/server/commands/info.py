@@ -89,7 +89,7 @@ def _clients(status: NodeStatus, view: NodeView) -> Fields:
 
 def _memory(status: NodeStatus, view: NodeView) -> Fields:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    resident = _resident_bytes() or peak
+    resident = resident_bytes() or peak
     return [
         # Python does not tell how much of its memory holds data, so both figures are the process's.
         ("used_memory", resident),
@@ -102,7 +102,8 @@ def _memory(status: NodeStatus, view: NodeView) -> Fields:
     ]
 
 
-def _resident_bytes() -> int:
+def resident_bytes() -> int:
+    """Return how much memory the process has; 0 where the system does not tell."""
     try:
         with open("/proc/self/statm", "rb") as file:
             return int(file.read().split()[1]) * _PAGE_BYTES

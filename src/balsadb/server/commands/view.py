@@ -55,6 +55,10 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
     """True until the log found at start has been applied."""
     ready: bool = True
     """True when this node can serve (what /readyz says)."""
+    admitted: bool = True
+    """False while this node's directory may not vote: another one may have voted under its id (rule W5)."""
+    unready: str | None = None
+    """Why it can't; None when it can."""
     keys: int = 0
     """Keys in the database; a key that was overwritten lately without being read may count twice."""
     log_time_ms: Millis = 0
@@ -80,6 +84,14 @@ class NodeView(Protocol):
 
     def status(self) -> NodeStatus:
         """Return the node's present state."""
+        ...
+
+    def figures(self) -> Mapping[str, int | str]:
+        """Return how fast, how large and how full the node is, under the names that RAFT STATUS shows."""
+        ...
+
+    def silent_ms(self) -> Mapping[NodeId, Millis | None]:
+        """Return for how long each other member was not known to be there; None: not since the start."""
         ...
 
     def clients(self) -> Sequence[ClientState]:
