@@ -9,7 +9,7 @@ import time
 
 import pytest
 from fake_node import FakeNode
-from scripted_server import close_after_doing, refuse_data, say, serve
+from scripted_server import close_after_doing, keep_silent, refuse_data, say, serve
 
 from balsadb.cli.failing import sentences
 from balsadb.cli.main import app
@@ -158,7 +158,7 @@ def test_refused_commands_are_errors_by_their_first_word_and_the_status_is_one(r
     status, out, _ = run(server.server, "--operation", "set")
     assert status == 1
     assert rows(out)["set"][0] == "0"
-    assert " errors CLUSTERDOWN, the first of them: CLUSTERDOWN no leader\n" in out
+    assert " errors (CLUSTERDOWN), the first of them: CLUSTERDOWN no leader\n" in out
 
 
 def test_what_a_broken_connection_leaves_open_is_an_error_and_the_client_comes_back(run, server):
@@ -169,6 +169,15 @@ def test_what_a_broken_connection_leaves_open_is_an_error_and_the_client_comes_b
     assert facts["errors"] == {"disconnected": 4}
     assert facts["operations"] > 0
     assert server.data == {}
+
+
+def test_what_is_never_answered_is_an_error_and_the_measurement_ends(run, server, monkeypatch):
+    monkeypatch.setattr("balsadb.cli.loops.DRAIN_SECONDS", 0.2)
+    server.acts = (serve, *[keep_silent] * 4, serve)
+    status, out, _ = run(server.server, "--operation", "set", "--json")
+    (facts,) = json.loads(out)["runs"][0]["commands"]
+    assert status == 1
+    assert (facts["operations"], facts["errors"]) == (0, {"unanswered": 4})
 
 
 def test_a_server_that_speaks_something_else_is_a_sentence(run, server):
@@ -239,6 +248,7 @@ def test_at_a_fixed_rate_that_many_operations_are_begun(server):
     (measured,) = json.loads(out)["runs"]
     begun = measured["commands"][0]["operations"] + measured["unsent"]
     assert 100 <= begun <= 102 * max(1.0, measured["seconds"])
+    assert measured["unsent"] == 0 or measured["commands"][0]["max_ms"] > 10
 
 
 @pytest.mark.slow

@@ -39,7 +39,7 @@ ASK_SECONDS = 2.0
 CHUNK_COMMANDS = 500
 CHUNK_BYTES = 1 << 20
 """Filling and removing sends so much at a time; far below what a server queues for one client."""
-CHUNK_SECONDS = 30.0
+CHUNK_SECONDS = 10.0
 IN_FLIGHT_BYTES_MAX = 1 << 30
 """Clients times commands in flight times bytes of a value: what the generator itself must hold."""
 
@@ -324,7 +324,8 @@ def _sentences(loads: Iterable[Load]) -> Iterator[str]:
     for load in loads:
         for tally in load.tallies:
             for word, count in tally.errors.items():
-                yield f"{tally.kind}: {count:,} errors {word}, the first of them: {tally.first_errors[word]}"
+                first = tally.first_errors[word]
+                yield f"{tally.kind}: {count:,} errors ({word}), the first of them: {first}"
         if load.pace.unsent:
             yield (
                 f"{load.operation}: {load.pace.unsent:,} operations were due and not sent, because every "

@@ -194,9 +194,11 @@ class FixedRate:
     def stop(self) -> None:
         """From now on nothing is sent."""
         if self._schedule is not None:
+            now_ns = perf_counter_ns()
+            self._send()  # what became due since the last tick is nobody's fault
             signal.setitimer(signal.ITIMER_REAL, 0)
             asyncio.get_running_loop().remove_signal_handler(signal.SIGALRM)
-            self.unsent = self._schedule.overdue(perf_counter_ns())
+            self.unsent = self._schedule.overdue(now_ns)
             self._schedule = None
 
     def free(self, client: Client, count: int) -> None:
@@ -295,9 +297,10 @@ class Load:
         # An event would have to be looked after with every reply.
         while loop.time() < end and any(client.sent for client in self._clients):  # noqa: ASYNC110
             await asyncio.sleep(0.005)
+        now = perf_counter_ns()
         for client in self._clients:
-            for _, which, count in client.sent:
-                self.tallies[which].fail("unanswered when the measurement ended", count)
+            for since, which, count in client.sent:
+                self.tallies[which].fail(f"unanswered after {(now - since) / 1e9:.1f} s", count)
             client.sent.clear()
 
     async def _close(self) -> None:
