@@ -162,8 +162,8 @@ class Run:
     def _agrees(self, first: LocalNode, other: LocalNode) -> bool:
         """Compare two nodes at an index; False when one of them does not get there within a while."""
         try:
-            # Only when both are there. Every digest is an entry of the log, which each start computes anew, and
-            # a node takes a second to come up, in which the other one would be asked for dozens of them.
+            # Only when both are there. Every digest is an entry of the log, which each start computes anew,
+            # and while a node comes up the other one would be asked for dozens of them.
             call(other, b"PING")
             told = call(first, b"RAFT", b"DIGEST")
             if not isinstance(told, list):
