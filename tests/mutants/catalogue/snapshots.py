@@ -100,12 +100,11 @@ SNAPSHOTS = (
         "::test_a_node_that_had_lost_its_state_acts_by_the_configuration_inside_the_one_it_gets",
         ("raft.core:Core.restore", "self.configurations.rebase(index, configuration)", "pass"),
     ),
-    mutant(
+    scripted(
         "a log that does not lead to an installed state is kept",
         "C4",
-        400,
+        "raft/test_snapshots.py",
         ("raft.core:Core.restore", "if log.term_at(index) == term:", "if index <= log.last_index:"),
-        focus=LATE,
     ),
     mutant(
         "a state that is not newer is installed",
