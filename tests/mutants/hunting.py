@@ -8,6 +8,7 @@ import os
 import random
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import pytest
@@ -83,8 +84,14 @@ def _run_test(scenario: str) -> tuple[int, str]:
     here = Path.cwd()
     os.chdir(TESTS.parent)  # where the configuration of pytest is
     try:
-        with contextlib.redirect_stdout(told), contextlib.redirect_stderr(told):
-            status = pytest.main(["-q", "-p", "no:cacheprovider", str(TESTS / scenario)])
+        # Runs beside each other would tidy up the one directory that pytest keeps for all of them.
+        with (
+            TemporaryDirectory(prefix="balsadb-mutant-") as place,
+            contextlib.redirect_stdout(told),
+            contextlib.redirect_stderr(told),
+        ):
+            options = ["-q", "-p", "no:cacheprovider", f"--basetemp={place}/tests"]
+            status = pytest.main([*options, str(TESTS / scenario)])
     finally:
         os.chdir(here)
     return int(status), told.getvalue()
