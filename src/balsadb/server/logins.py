@@ -7,10 +7,10 @@
        wrong ones came has to wait before it may try again. Who may not wait is told to come again.
     4. A wrong one is answered late.
 
-Why 1 is safe: only pairs that were found right are in it, so a wrong guess is never answered from it, and never
-fast. Its key is random and dies with the process, so its hashes are of no use outside. Who can read the
-memory of this process sees the passwords themselves come by. And an entry counts only as long as the kept
-password it was checked against is one of its user's.
+Why 1 is safe: only pairs that were found right are in it, so a wrong guess is never answered from it.
+Its key is random and dies with the process, so its hashes are of no use outside. Who can read the memory of
+this process sees the passwords themselves come by. And an entry counts only as long as the kept password it
+was checked against is one of its user's.
 """
 
 from __future__ import annotations

@@ -64,8 +64,8 @@ class ClientState:
         """CLIENT NO-TOUCH; remembered and shown, without effect: keys carry no access times."""
 
     def reset(self) -> None:
-        """Forget what commands have set, as RESET does. Identity and counters stay, and so does the user: what
-        becomes of that is the connection's matter."""
+        """Forget what commands have set, as RESET does. Identity and counters stay, and the user as
+        well: what becomes of that is the connection's matter."""
         self.name = b""
         self.resp3 = False
         self.readonly = False
