@@ -1,7 +1,7 @@
 """How a command gets at the servers: where they are, and as whom it logs in.
 
 A command has one parameter `contact`, and `with_contact` makes the flags of it that all such commands share.
-A password is never an argument, which everybody on the machine could read: it comes from a file or a variable.
+A password is never an argument, which everybody on the machine could read: it comes from a file or variable.
 """
 
 from __future__ import annotations

@@ -178,7 +178,7 @@ def serve(
         typer.Option(
             metavar="FILE",
             envvar="BALSADB_PASSWORD_FILE",
-            help="File with the password that clients need; readable by its owner alone, the same on every node.",
+            help="File with the password that clients need, the same on every node, for its owner alone.",
         ),
     ] = None,
     join: Annotated[

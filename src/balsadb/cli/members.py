@@ -18,7 +18,7 @@ from balsadb.cli.contact import Contact
 from balsadb.client.ask import pairs
 from balsadb.client.call import Address
 from balsadb.client.words import Word
-from balsadb.errors import ClientError, CommandError, NoServer, ProtocolError, UsageError
+from balsadb.errors import AuthenticationError, ClientError, CommandError, NoServer, ProtocolError, UsageError
 
 ASK_SECONDS = 5.0
 """How long a server may take for one answer; it finds one within its own request timeout."""
@@ -76,7 +76,6 @@ def replace(contact: Contact, seconds: float, as_json: bool, old: int, new: str)
 def transfer(contact: Contact, seconds: float, as_json: bool, node: int | None) -> None:
     """Hand leadership over, and print who leads."""
     words: list[Word] = ["RAFT", "TRANSFER"] if node is None else ["RAFT", "TRANSFER", node]
-    addresses = contact.addresses
     _insist(contact, words, seconds)
     status, _ = _look(contact, ASK_SECONDS)
     if as_json:
@@ -86,7 +85,6 @@ def transfer(contact: Contact, seconds: float, as_json: bool, node: int | None) 
 
 
 def _change(contact: Contact, seconds: float, as_json: bool, words: Sequence[Word]) -> None:
-    addresses = contact.addresses
     with _Progress(contact):
         _insist(contact, words, seconds)
     status, _ = _look(contact, ASK_SECONDS)
@@ -163,7 +161,10 @@ class _Progress:
     def _watch(self) -> None:
         said = ""
         while not self._stop.wait(PAUSE_SECONDS):
-            status, members = _look(self._contact, LOOK_SECONDS)
+            try:
+                status, members = _look(self._contact, LOOK_SECONDS)
+            except AuthenticationError:
+                return  # whoever asks for the change says so
             stage = _stage(status, members) if status else ""
             if stage and stage != said and not self._stop.is_set():
                 sys.stderr.write(stage + "\n")
@@ -197,6 +198,8 @@ def _look(contact: Contact, seconds: float) -> tuple[Facts, list[Facts]]:
         try:
             status = pairs(contact.ask(address, ["RAFT", "STATUS"], seconds))
             members = [_member(row) for row in contact.ask(address, ["RAFT", "MEMBERS"], seconds)]
+        except AuthenticationError:
+            raise  # the same everywhere
         except (ClientError, ProtocolError, TypeError):
             continue
         if status.get("role") == b"leader":

@@ -23,6 +23,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Final, TypeAlias
 
 from balsadb.kv.reply import Refusal
@@ -170,7 +171,7 @@ class Logins:
             self._running += 1
             hashes = self.accounts.hashes(check.user)
             future = self._loop.run_in_executor(self._threads, matching, check.password, hashes)
-            future.add_done_callback(lambda ended, check=check: self._checked(check, ended))
+            future.add_done_callback(partial(self._checked, check))
 
     def _forget(self, check: _Check) -> None:
         self._checks.pop(check.key, None)
