@@ -237,7 +237,9 @@ class ClientConnection(asyncio.Protocol):
     def user_changed(self) -> None:
         """Have the commands that follow taken as the connection's user may give them."""
         listener = self._listener
-        if listener.logins is not None:
+        if listener.logins is None:
+            self._sort = self._intake.sort
+        else:
             self._sort = sorter(listener.logins.accounts, self.state, self._intake, listener.counts)
 
     def _log_in(self, login: Login) -> None:
