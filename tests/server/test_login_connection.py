@@ -171,7 +171,10 @@ def test_what_follows_the_password_in_the_same_segment_has_no_small_limits(play)
     play(test)
 
 
+@pytest.mark.slow
 def test_commands_behind_a_password_wait_while_it_is_checked_and_are_not_read(play, monkeypatch):
+    monkeypatch.setattr(login_connection, "LOGIN_SECONDS_MAX", 1.0)
+
     async def test(node):
         held = []
         monkeypatch.setattr(
@@ -245,6 +248,7 @@ def test_who_says_too_much_before_a_log_in_is_closed(play):
     play(test)
 
 
+@pytest.mark.slow
 def test_who_does_not_log_in_is_closed_after_a_while(play, monkeypatch):
     monkeypatch.setattr(login_connection, "LOGIN_SECONDS_MAX", 0.2)
 
