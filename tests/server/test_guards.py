@@ -69,9 +69,8 @@ def test_a_user_who_may_do_everything_is_asked_nothing():
 
 
 def test_what_is_refused_keeps_its_place_among_what_is_not():
-    first, refused, again, last = Client(b"reader").pieces(
-        b"GET a", b"GET b", b"SET a 1", b"SET b 1", b"GET c"
-    )
+    commands = b"GET a", b"GET b", b"SET a 1", b"SET b 1", b"GET c"
+    first, refused, again, last = Client(b"reader").pieces(*commands)
     assert [argv for _, argv in first.reads] == [[b"GET", b"a"], [b"GET", b"b"]]
     assert [literal for _, literal in refused.literals + again.literals] == [b"-NOPERM no\r\n"] * 2
     assert not refused.writes
