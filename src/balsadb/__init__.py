@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from balsadb.errors import (
+    AuthenticationError,
     BalsaError,
     ClientError,
     CommandError,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from balsadb.server.node import Node
 
 __all__ = [
+    "AuthenticationError",
     "BalsaError",
     "BlockingClerk",
     "Clerk",

@@ -15,6 +15,7 @@
         │   └── SessionExpired  the session that would have told the outcome is no more
         ├── ReplyLost         happened exactly once, but what it answered is no longer known
         └── CommandError      the database refused the command deterministically; nothing changed
+            └── AuthenticationError  the servers want a name and password, or others
 
 Names never shadow Python's builtins. Data travels as attributes, not inside message texts.
 """
@@ -108,3 +109,8 @@ class CommandError(ClientError):
     def __init__(self, message: str) -> None:
         self.code = message.split(" ", 1)[0]
         super().__init__(message)
+
+
+class AuthenticationError(CommandError):
+    """The servers did not let the client in, so nothing was done. `code` is NOAUTH where it gave no password,
+    WRONGPASS where name or password are wrong, and ERR where the servers have no password."""

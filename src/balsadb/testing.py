@@ -108,6 +108,8 @@ class LocalCluster:
     it free ports are taken. `settings` go into every node's configuration file (`{"heartbeat-ms": 20}`).
     `dial[a][b]` makes node `a` reach node `b` at another address, such as a proxy that cuts links, and
     `advertise[a]` is where clients are told to reach node `a`; both may be filled in until the node starts.
+    With a `password` clients need it, `Clerk(cluster.servers, password=...)`; it is kept in a file of the
+    directory that only its owner can read, `password_file`.
     """
 
     def __init__(
@@ -120,11 +122,13 @@ class LocalCluster:
         dial: Mapping[int, Mapping[int, str]] | None = None,
         advertise: Mapping[int, str] | None = None,
         command: Sequence[str] | None = None,
+        password: str | None = None,
         host: str = "127.0.0.1",
     ) -> None:
         if not 1 <= nodes <= NODES_MAX:
             raise UsageError(f"a local cluster has 1 to {NODES_MAX} nodes, not {nodes}")
         self.settings = dict(settings or {})
+        self._password = password
         self.dial = {a: dict((dial or {}).get(a, {})) for a in range(1, nodes + 1)}
         self._joined: dict[int, str] = {}
         """Client addresses through which nodes join that were not there at first."""
@@ -137,6 +141,7 @@ class LocalCluster:
             ports = self._ports_of_directory(nodes, base_port) or _choose_ports(nodes, base_port, host)
             self.nodes = {i: self._describe(i, host, *ports[i - 1]) for i in range(1, nodes + 1)}
             self._cluster_text = ",".join(f"{n.id}={n.peer_address}" for n in self.nodes.values())
+            self.password_file = self._write_password(password)
         except OSError as error:
             raise UsageError(f"{self.directory}: {error.strerror or error}") from None
 
@@ -157,7 +162,7 @@ class LocalCluster:
         claims = []
         # Also those that are not our children: a user may have started one again by hand.
         for node in self.nodes.values():
-            facts = {} if node.paused else _raft_facts(node.client_address)
+            facts = {} if node.paused else _raft_facts(node.client_address, self._password)
             if facts.get("raft_role") == "leader":
                 claims.append((int(facts.get("raft_term", 0)), node.id))
         return max(claims)[1] if claims else None
@@ -326,6 +331,15 @@ class LocalCluster:
             raise UsageError(f"{self.directory} holds a cluster at base port {ports[0][0]}, not {base_port}")
         return [(client, peer, http) for client, peer, http in ports]
 
+    def _write_password(self, password: str | None) -> Path | None:
+        if password is None:
+            return None
+        path = self.directory / "password"
+        path.unlink(missing_ok=True)
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            file.write(password + "\n")
+        return path
+
     def _write_config(self, node: LocalNode) -> None:
         table: dict[str, object] = {
             "id": node.id,
@@ -335,6 +349,7 @@ class LocalCluster:
             "http-listen": node.http_address,
             "dial": [f"{peer}={address}" for peer, address in sorted(self.dial[node.id].items())],
             **({"advertise": self.advertise[node.id]} if node.id in self.advertise else {}),
+            **({} if self.password_file is None else {"password-file": str(self.password_file.resolve())}),
             **self.settings,
         }
         if node.id in self._joined:
@@ -407,12 +422,14 @@ def _is_ready(http_address: str) -> bool:
         return False
 
 
-def _raft_facts(client_address: str) -> dict[str, str]:
+def _raft_facts(client_address: str, password: str | None) -> dict[str, str]:
     from balsadb.client.ask import ask, parse_info
+    from balsadb.client.credentials import make_credentials
     from balsadb.errors import ClientError, ProtocolError
 
     try:
-        return parse_info(ask(parse_address(client_address), ["INFO", "raft"], ASK_SECONDS))
+        credentials = make_credentials(None, password)
+        return parse_info(ask(parse_address(client_address), ["INFO", "raft"], ASK_SECONDS, credentials))
     except (ClientError, ProtocolError):
         return {}
 

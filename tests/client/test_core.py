@@ -8,7 +8,7 @@ import pytest
 from balsadb.client.call import ClerkOptions, Close, Connect, Kind, Send
 from balsadb.client.core import ASK_FOR_MEMBERS, ClerkCore
 from balsadb.client.words import command
-from balsadb.errors import CommandError, NoServer, NotApplied, OutcomeUnknown, UsageError
+from balsadb.errors import AuthenticationError, CommandError, NoServer, NotApplied, OutcomeUnknown, UsageError
 
 SERVERS = [("a", 1), ("b", 2), ("c", 3)]
 WRITE = command(Kind.PLAIN, "SET", "k", "v")
@@ -130,7 +130,7 @@ AFTER_ONE_ATTEMPT = [
     (lambda p: p.reply(b"-ERR max number of clients reached\r\n"), "again", "again"),
     (lambda p: p.reply(b"-UNKNOWN the deadline passed\r\n"), OutcomeUnknown, "again"),
     (lambda p: p.reply(b"-WRONGTYPE no\r\n"), CommandError, CommandError),
-    (lambda p: p.reply(b"-NOAUTH no\r\n"), CommandError, CommandError),
+    (lambda p: p.reply(b"-NOAUTH no\r\n"), AuthenticationError, AuthenticationError),
     (lambda p: p.reply(b"-UNKNOWNX is another word\r\n"), CommandError, CommandError),
     (lambda p: p.lost(), OutcomeUnknown, "again"),
     (lambda p: p.wait(3.0), OutcomeUnknown, "again"),

@@ -9,7 +9,14 @@ from balsadb.client.call import Kind
 from balsadb.client.ring import MEMBERS_MAX, Ring, read_members
 from balsadb.client.session import RENEWALS, Session
 from balsadb.client.words import bulk, command
-from balsadb.errors import CommandError, NotApplied, OutcomeUnknown, ReplyLost, SessionExpired
+from balsadb.errors import (
+    AuthenticationError,
+    CommandError,
+    NotApplied,
+    OutcomeUnknown,
+    ReplyLost,
+    SessionExpired,
+)
 from balsadb.kv.limits import SESSION_WINDOW as WINDOW
 from balsadb.resp.parser import CommandParser
 
@@ -143,7 +150,7 @@ def test_all_waiting_writes_with_an_open_outcome_end_when_the_session_turns_out_
 @pytest.mark.parametrize(
     ("refusal", "after_one", "after_an_open_one"),
     [
-        (b"-NOAUTH no\r\n", CommandError, OutcomeUnknown),
+        (b"-NOAUTH no\r\n", AuthenticationError, OutcomeUnknown),
         (b"-ERR wrong number of arguments for 'append' command\r\n", CommandError, OutcomeUnknown),
         (b"-SOMETHING new\r\n", CommandError, OutcomeUnknown),
         (b"-WRONGTYPE no\r\n", CommandError, CommandError),

@@ -122,3 +122,11 @@ def test_a_wrong_file_is_refused_with_a_sentence(tmp_path, text, sentence):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UsageError, match="No such file"):
         read_config_file(tmp_path / "none.toml")
+
+
+def test_a_password_file_is_a_setting_like_others(tmp_path):
+    given = {"id": 1, "data_dir": "d", "listen": "a:1", "cluster": "1=a:2"}
+    assert make_config(given).password_file is None
+    assert make_config({**given, "password_file": "/etc/p"}).password_file == "/etc/p"
+    with pytest.raises(UsageError, match="--password-file must be a text"):
+        make_config({**given, "password_file": 5})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -12,8 +13,9 @@ from http.client import HTTPConnection, HTTPException, RemoteDisconnected
 from typing import Final
 
 from balsadb.address import format_address, is_loopback, parse_addresses
+from balsadb.client.credentials import Credentials
 from balsadb.client.servers import describe_failure
-from balsadb.errors import BalsaError, NoServer, ProtocolError, UsageError
+from balsadb.errors import AuthenticationError, BalsaError, NoServer, ProtocolError, UsageError
 from balsadb.storage.backup import Summary, verify_backup, write_backup
 from balsadb.storage.files import OsFiles
 from balsadb.storage.state import StateStore
@@ -31,7 +33,9 @@ class _Refused(BalsaError):
     """A server that answers, and gives no backup."""
 
 
-def backup(path: str, sources: str | None, seconds: float, as_json: bool) -> None:
+def backup(
+    path: str, sources: str | None, credentials: Credentials | None, seconds: float, as_json: bool
+) -> None:
     """Write the state of the first server that gives it into a new file."""
     addresses = parse_addresses(sources or DEFAULT_FROM, "--from")
     if os.path.lexists(path):
@@ -42,7 +46,7 @@ def backup(path: str, sources: str | None, seconds: float, as_json: bool) -> Non
     # Beside the file, so that it can be renamed: a file under its own name is always a whole backup.
     work = tempfile.mkdtemp(prefix=f".{name}.", dir=directory)
     try:
-        source = _fetch_from_any(addresses, work, seconds)
+        source = _fetch_from_any(addresses, work, credentials, seconds)
         state = StateStore(f"{work}/incoming/files", read_only=True)
         try:
             summary = write_backup(f"{work}/backup", state, int(time.time() * 1000))
@@ -84,13 +88,15 @@ def restore(path: str, settings: Mapping[str, object], config_file: str | None) 
         )
 
 
-def _fetch_from_any(addresses: list[tuple[str, int]], work: str, seconds: float) -> str:
+def _fetch_from_any(
+    addresses: list[tuple[str, int]], work: str, credentials: Credentials | None, seconds: float
+) -> str:
     failures: dict[str, str] = {}
     answered = False
     for host, port in addresses:
         address = format_address(host, port)
         try:
-            _fetch(host, port, work, seconds)
+            _fetch(host, port, work, _headers(credentials), seconds)
             return address
         except _Refused as error:
             answered = True
@@ -112,16 +118,26 @@ def _fetch_from_any(addresses: list[tuple[str, int]], work: str, seconds: float)
     raise NoServer(f"no server answers on its HTTP port ({reasons}){hint}")
 
 
-def _fetch(host: str, port: int, work: str, seconds: float) -> None:
+def _headers(credentials: Credentials | None) -> dict[str, str]:
+    if credentials is None:
+        return {}
+    user, password = credentials.username or "", credentials.password
+    pair = os.fsencode(user) + b":" + (password if isinstance(password, bytes) else password.encode())
+    return {"Authorization": "Basic " + base64.b64encode(pair).decode()}
+
+
+def _fetch(host: str, port: int, work: str, headers: dict[str, str], seconds: float) -> None:
     """Receive the files of a state into `work`, and check them."""
     connection = HTTPConnection(host, port, timeout=seconds)
     try:
-        connection.request("POST", "/backup")
+        connection.request("POST", "/backup", headers=headers)
         response = connection.getresponse()
         if response.status != 200:
             reason = response.read(REASON_BYTES_MAX).decode(errors="replace").strip()
             if response.status == 404:
                 reason = "this is not the HTTP port of a BalsaDB server that makes backups"
+            if response.status == 401:
+                raise AuthenticationError(reason or "NOAUTH")
             raise _Refused(reason or f"status {response.status}")
         decoder = FrameDecoder()
         decoder.expect_transfer()

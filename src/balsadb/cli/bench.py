@@ -19,16 +19,16 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from balsadb.address import format_address, format_addresses
-from balsadb.cli.data import advice
+from balsadb.cli.contact import Contact
 from balsadb.cli.failing import FAILED, INTERRUPTED
 from balsadb.cli.histogram import Histogram
 from balsadb.cli.load import OPERATIONS, Commands, ReplyCounter, Tally
-from balsadb.cli.loops import CONNECT_SECONDS, Load
+from balsadb.cli.loops import CONNECT_SECONDS, Load, check_login
 from balsadb.cli.observe import ask_all, nobody
 from balsadb.client.call import Address
 from balsadb.client.ring import read_members
-from balsadb.client.servers import describe_failure, server_addresses
-from balsadb.errors import BalsaError, CommandError, NoServer, OutcomeUnknown, UsageError
+from balsadb.client.servers import describe_failure
+from balsadb.errors import AuthenticationError, BalsaError, CommandError, NoServer, OutcomeUnknown, UsageError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -72,9 +72,9 @@ class _Run:
     """One call of `balsadb bench`."""
 
     options: BenchOptions
+    contact: Contact
     servers: list[Address]
     """In the order in which a client tries them; with the leader first unless clients are spread."""
-    hint: str
     as_json: bool
     commands: Commands
     loads: list[Load] = field(default_factory=list)
@@ -118,16 +118,20 @@ class _Run:
             if "get" in kinds:
                 line.say(f"writing {options.keys:,} keys for get")
                 self.written.add("get")
-                await _send_all(self.servers, self.commands.fill())
+                await self._send_all(self.commands.fill())
             self.written |= kinds
-            load = Load(self.commands, operation, self._rings(), options.pipeline, options.rate)
+            greeting = _greeting(self.contact)
+            load = Load(self.commands, operation, self._rings(), options.pipeline, options.rate, greeting)
             self.loads.append(load)
             try:
                 await load.run(options.seconds, interrupted, line.show)
             except NoServer as error:
-                raise NoServer(f"{error}{self.hint}") from None
+                raise NoServer(f"{error}{self.contact.advice}") from None
             if interrupted.is_set():
                 return
+
+    async def _send_all(self, commands: Iterator[bytes]) -> None:
+        await _send_all(self.servers, _greeting(self.contact), commands)
 
     def _rings(self) -> list[Sequence[Address]]:
         """Return for each client the servers in the order in which it tries them."""
@@ -154,7 +158,7 @@ class _Run:
 
     async def _remove(self) -> None:
         try:
-            await _send_all(self.servers, self.commands.remove(self.written))
+            await self._send_all(self.commands.remove(self.written))
         except BalsaError as error:
             where = self.commands.prefix.decode()
             self.failure = self.failure or CommandError(
@@ -162,16 +166,14 @@ class _Run:
             )
 
 
-def bench(servers: str | None, options: BenchOptions, as_json: bool) -> int:
+def bench(contact: Contact, options: BenchOptions, as_json: bool) -> int:
     """Load a cluster and print what came of it; returns the exit status."""
     options.check()
-    given = server_addresses(servers)
-    hint = advice(servers)
-    found = given if options.spread else _leader_first(given, hint)
+    found = contact.addresses if options.spread else _leader_first(contact)
     random = Random()
     prefix = f"{PREFIX}{secrets.token_hex(4)}:".encode()
     commands = Commands(prefix, options.keys, options.value_bytes, random)
-    run = _Run(options, found, hint, as_json, commands)
+    run = _Run(options, contact, found, as_json, commands)
     whole = _in_a_loop(run.go)
     if run.failure is not None:
         raise run.failure
@@ -191,15 +193,23 @@ def _in_a_loop(work: Callable[[], Any]) -> bool:
         return bool(runner.run(work()))
 
 
-def _leader_first(servers: Sequence[Address], hint: str) -> list[Address]:
+def _greeting(contact: Contact) -> bytes:
+    """Return what a new connection sends first; nothing where there is no password."""
+    return b"" if contact.credentials is None else contact.credentials.encoded()
+
+
+def _leader_first(contact: Contact) -> list[Address]:
     """Ask who leads; returns the leader, then the servers that were given."""
-    answers = ask_all(servers, ["CLUSTER", "SLOTS"], ASK_SECONDS)
+    servers = contact.addresses
+    answers = ask_all(contact, servers, ["CLUSTER", "SLOTS"], ASK_SECONDS)
     for _, reply in answers:
         if members := read_members(reply):
             return list(dict.fromkeys([members[0], *servers]))
     errors = [reply for _, reply in answers if isinstance(reply, BalsaError)]
     if len(errors) == len(answers) and all(isinstance(error, NoServer) for error in errors):
-        raise nobody(servers, errors, hint)
+        raise nobody(servers, errors, contact.advice)
+    if refused := next((error for error in errors if isinstance(error, AuthenticationError)), None):
+        raise refused
     reason = next((str(error) for error in errors if not isinstance(error, NoServer)), "no member was named")
     raise CommandError(f"nobody says who leads ({reason}); --spread asks nobody")
 
@@ -207,11 +217,15 @@ def _leader_first(servers: Sequence[Address], hint: str) -> list[Address]:
 # ------------------------------------------------------------------ filling and removing
 
 
-async def _send_all(servers: Sequence[Address], commands: Iterator[bytes]) -> None:
+async def _send_all(servers: Sequence[Address], greeting: bytes, commands: Iterator[bytes]) -> None:
     """Send commands to the first server that answers, some at a time. Raises when one is refused."""
     reader, writer, where = await _connect(servers)
     counter = ReplyCounter()
     try:
+        if greeting:
+            async with asyncio.timeout(CHUNK_SECONDS):
+                writer.write(greeting)
+                check_login(await reader.readline())
         while chunk := _chunk(commands):
             async with asyncio.timeout(CHUNK_SECONDS):
                 writer.write(b"".join(chunk))

@@ -6,12 +6,14 @@ from typing import Annotated
 
 import typer
 
-from balsadb.cli.flags import Json, Servers
+from balsadb.cli.contact import Contact, with_contact
+from balsadb.cli.flags import Json
 from balsadb.errors import UsageError
 
 
+@with_contact
 def bench(
-    servers: Servers = None,
+    contact: Contact,
     operation: Annotated[
         list[str] | None,
         typer.Option(
@@ -97,5 +99,5 @@ def bench(
         rate=rate,
         keep=keep,
     )
-    if status := commands.bench(servers, options, as_json):
+    if status := commands.bench(contact, options, as_json):
         raise typer.Exit(status)

@@ -11,10 +11,9 @@ import sys
 from collections.abc import Callable
 from typing import TypeVar
 
-from balsadb.address import is_loopback
+from balsadb.cli.contact import Contact
 from balsadb.client.blocking import BlockingClerk
 from balsadb.client.call import ClerkOptions
-from balsadb.client.servers import server_addresses
 from balsadb.errors import NoServer
 
 T = TypeVar("T")
@@ -23,39 +22,41 @@ T = TypeVar("T")
 ONE_CALL = ClerkOptions(prefer_leader=False, discover=False, fail_fast=True)
 
 
-def get(servers: str | None, seconds: float, key: str) -> bool:
+def get(contact: Contact, seconds: float, key: str) -> bool:
     """Print a key's value. False: there is no such key."""
-    value = _once(servers, seconds, lambda clerk: clerk.get(os.fsencode(key)))
+    value = _once(contact, seconds, lambda clerk: clerk.get(os.fsencode(key)))
     if value is None:
         return False
     sys.stdout.buffer.write(value + b"\n")
     return True
 
 
-def put(servers: str | None, seconds: float, key: str, value: str) -> None:
+def put(contact: Contact, seconds: float, key: str, value: str) -> None:
     """Set a key to a value."""
-    _once(servers, seconds, lambda clerk: clerk.put(os.fsencode(key), os.fsencode(value)))
+    _once(contact, seconds, lambda clerk: clerk.put(os.fsencode(key), os.fsencode(value)))
     print("OK")
 
 
-def append(servers: str | None, seconds: float, key: str, value: str) -> None:
+def append(contact: Contact, seconds: float, key: str, value: str) -> None:
     """Append to a value and print its new length."""
-    print(_once(servers, seconds, lambda clerk: clerk.append(os.fsencode(key), os.fsencode(value))))
+    print(_once(contact, seconds, lambda clerk: clerk.append(os.fsencode(key), os.fsencode(value))))
 
 
-def delete(servers: str | None, seconds: float, keys: list[str]) -> None:
+def delete(contact: Contact, seconds: float, keys: list[str]) -> None:
     """Delete keys and print how many there were."""
-    print(_once(servers, seconds, lambda clerk: clerk.delete(*map(os.fsencode, keys))))
+    print(_once(contact, seconds, lambda clerk: clerk.delete(*map(os.fsencode, keys))))
 
 
-def _once(servers: str | None, seconds: float, operation: Callable[[BlockingClerk], T]) -> T:
-    with BlockingClerk(servers, timeout=seconds, options=ONE_CALL) as clerk:
+def _once(contact: Contact, seconds: float, operation: Callable[[BlockingClerk], T]) -> T:
+    who = contact.credentials
+    with BlockingClerk(
+        contact.servers,
+        timeout=seconds,
+        options=ONE_CALL,
+        username=None if who is None else who.username,
+        password=None if who is None else who.password,
+    ) as clerk:
         try:
             return operation(clerk)
         except NoServer as error:
-            raise NoServer(f"{error}{advice(servers)}") from None
-
-
-def advice(servers: str | None) -> str:
-    """Say what to do when nobody answers on this very machine."""
-    return "; start one: balsadb demo" if is_loopback(server_addresses(servers)) else ""
+            raise NoServer(f"{error}{contact.advice}") from None

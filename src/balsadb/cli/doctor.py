@@ -9,21 +9,21 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from balsadb.address import format_address, parse_address
+from balsadb.cli.contact import Contact
 from balsadb.cli.diagnosis import Answer, Cluster, Finding, Severity, diagnose
 from balsadb.cli.observe import THREADS_MAX, print_json, reason, text_of
-from balsadb.client.ask import ask, pairs
+from balsadb.client.ask import pairs
 from balsadb.client.call import Address
-from balsadb.client.servers import server_addresses
-from balsadb.errors import ClientError, ProtocolError, UsageError
+from balsadb.errors import AuthenticationError, ClientError, ProtocolError, UsageError
 
 STATUS_OF = {Severity.NOTE: 0, Severity.WARNING: 1, Severity.BROKEN: 3}
 """Exit status by the worst finding; 2 stands for wrong usage in all commands."""
 _COLOURS = {Severity.NOTE: "2", Severity.WARNING: "33", Severity.BROKEN: "31"}
 
 
-def doctor(servers: str | None, seconds: float, as_json: bool) -> int:
+def doctor(contact: Contact, seconds: float, as_json: bool) -> int:
     """Print what is the matter; return the exit status."""
-    answers = _ask_everybody(server_addresses(servers), seconds)
+    answers = _ask_everybody(contact, seconds)
     findings = diagnose(answers)
     worst = max((finding.severity for finding in findings), default=Severity.NOTE)
     if as_json:
@@ -33,9 +33,10 @@ def doctor(servers: str | None, seconds: float, as_json: bool) -> int:
     return STATUS_OF[worst]
 
 
-def _ask_everybody(addresses: Sequence[Address], seconds: float) -> list[Answer]:
+def _ask_everybody(contact: Contact, seconds: float) -> list[Answer]:
     """Ask the given servers, and then those that they name and that have not answered."""
-    answers = _ask_all(addresses, seconds)
+    addresses = contact.addresses
+    answers = _ask_all(contact, addresses, seconds)
     cluster = Cluster(answers)
     further = []
     for node in cluster.missing():
@@ -45,25 +46,28 @@ def _ask_everybody(addresses: Sequence[Address], seconds: float) -> list[Answer]
             continue  # it has not told its address
         if address not in addresses:
             further.append(address)
-    return answers + _ask_all(further, seconds)
+    return answers + _ask_all(contact, further, seconds)
 
 
-def _ask_all(addresses: Sequence[Address], seconds: float) -> list[Answer]:
+def _ask_all(contact: Contact, addresses: Sequence[Address], seconds: float) -> list[Answer]:
     if not addresses:
         return []
     with ThreadPoolExecutor(min(THREADS_MAX, len(addresses))) as threads:
-        return list(threads.map(lambda address: _ask(address, seconds), addresses))
+        return list(threads.map(lambda address: _ask(contact, address, seconds), addresses))
 
 
-def _ask(address: Address, seconds: float) -> Answer:
+def _ask(contact: Contact, address: Address, seconds: float) -> Answer:
     answer = Answer(format_address(*address))
     try:
         began, clock = time.monotonic(), time.time()
         facts = {
-            name: _plain(value) for name, value in pairs(ask(address, ["RAFT", "STATUS"], seconds)).items()
+            name: _plain(value)
+            for name, value in pairs(contact.ask(address, ["RAFT", "STATUS"], seconds)).items()
         }
         took = time.monotonic() - began
-        members = ask(address, ["RAFT", "MEMBERS"], seconds)
+        members = contact.ask(address, ["RAFT", "MEMBERS"], seconds)
+    except AuthenticationError:
+        raise  # a password is missing here, and not there
     except (ClientError, ProtocolError) as error:
         answer.error = reason(str(error))
         return answer

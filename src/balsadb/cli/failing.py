@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from balsadb.errors import BalsaError, UsageError
+from balsadb.errors import AuthenticationError, BalsaError, UsageError
 
 FAILED = 1
 WRONG_USAGE = 2
@@ -16,6 +16,13 @@ INTERRUPTED = 130
 
 TRACEBACK = "BALSADB_TRACEBACK"
 """Variable that shows where an unexpected error came from."""
+
+_REMEDIES = {
+    "NOAUTH": "; give the password with --password-file FILE or BALSADB_PASSWORD",
+    "WRONGPASS": "; look at --user and --password-file, or BALSADB_USER and BALSADB_PASSWORD",
+    "ERR": "; these servers have no password, so leave it out",
+}
+"""What to do when the servers do not let a command in, by the first word of what they say."""
 
 
 @contextmanager
@@ -26,6 +33,8 @@ def sentences() -> Iterator[None]:
         sys.stdout.flush()
     except UsageError as error:
         _leave(str(error), WRONG_USAGE)
+    except AuthenticationError as error:
+        _leave(f"{str(error).rstrip('.')}{_REMEDIES.get(error.code, '')}", FAILED)
     except BalsaError as error:
         _leave(str(error), FAILED)
     except KeyboardInterrupt:

@@ -20,7 +20,8 @@ from balsadb.address import format_address, format_addresses
 from balsadb.cli.load import OPERATIONS, Commands, ReplyCounter, Schedule, Tally
 from balsadb.client.call import Address
 from balsadb.client.servers import describe_failure
-from balsadb.errors import NoServer, ProtocolError
+from balsadb.client.verdicts import Verdict, judge
+from balsadb.errors import AuthenticationError, CommandError, NoServer, ProtocolError
 
 CONNECT_SECONDS = 5.0
 CONNECT_TOGETHER = 64
@@ -33,16 +34,28 @@ TICK_SECONDS = 0.0002
 """At a fixed rate, how late an operation may be sent so that several can be sent at once."""
 
 
+def check_login(answer: bytes) -> None:
+    """Raise what the answer to a log-in means, when it is not the good one."""
+    if not answer:
+        raise ConnectionResetError("closed at the log-in")
+    if not answer.startswith(b"+OK"):
+        text = answer.removeprefix(b"-").partition(b"\r\n")[0]
+        kind = AuthenticationError if judge(text) is Verdict.NOT_LOGGED_IN else CommandError
+        raise kind(text.decode(errors="replace"))
+
+
 class Client(asyncio.Protocol):
     """One connection and what it waits for."""
 
-    __slots__ = ("_counter", "_load", "_turn", "sent", "servers", "transport")
+    __slots__ = ("_counter", "_load", "_login", "_turn", "sent", "servers", "transport")
 
     def __init__(self, load: Load, servers: Sequence[Address]) -> None:
         self._load = load
         self.servers = servers
         """Tried in this order when a connection is needed."""
         self._counter = ReplyCounter()
+        self._login: asyncio.Future[bytes] | None = None
+        """The answer to what was sent first, while that is not there."""
         self.sent: deque[tuple[int, int, int]] = deque()
         """What is not answered: the time it counts from, which tally it belongs to, how many."""
         self.transport: asyncio.Transport | None = None
@@ -56,12 +69,23 @@ class Client(asyncio.Protocol):
             try:
                 async with asyncio.timeout(CONNECT_SECONDS):
                     await asyncio.get_running_loop().create_connection(lambda: self, *address)
+                    await self._log_in()
             except OSError as error:
                 failures[describe_failure(error)] = None
                 self._turn += 1
             else:
                 return
         raise NoServer(f"no server answers at {format_addresses(self.servers)} ({'; '.join(failures)})")
+
+    async def _log_in(self) -> None:
+        """Give the password, if there is one. Raises AuthenticationError, and ConnectionError."""
+        if self._load.greeting and self.transport is not None:
+            self._login = asyncio.get_running_loop().create_future()
+            self.transport.write(self._load.greeting)
+            try:
+                check_login(await self._login)
+            finally:
+                self._login = None
 
     @property
     def server(self) -> Address:
@@ -74,6 +98,10 @@ class Client(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self.transport = None
+        if self._login is not None:
+            if not self._login.done():
+                self._login.set_exception(ConnectionResetError("closed at the log-in"))
+            return
         self._load.lost(self)
 
     def send(self, count: int) -> None:
@@ -101,6 +129,10 @@ class Client(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         now = perf_counter_ns()
+        if self._login is not None:
+            if not self._login.done():
+                self._login.set_result(data)
+            return
         try:
             replies = self._counter.feed(data)
             if replies:
@@ -234,8 +266,13 @@ class Load:
         rings: Sequence[Sequence[Address]],
         pipeline: int,
         rate: float | None,
+        greeting: bytes = b"",
     ) -> None:
-        """`rings` has the servers of each client, the one that it should use first."""
+        """`rings` has the servers of each client, the one that it should use first.
+
+        `greeting` logs a connection in, and is all that is sent before it is answered.
+        """
+        self.greeting = greeting
         self.operation = operation
         self.sources = [commands.source(kind) for kind in OPERATIONS[operation]]
         self.tallies = [Tally(kind) for kind in OPERATIONS[operation]]
@@ -339,7 +376,7 @@ class Load:
         while not self._ending:
             try:
                 await client.connect()
-            except NoServer:
+            except (NoServer, CommandError):
                 await asyncio.sleep(AGAIN_SECONDS)
             else:
                 self.pace.free(client, self._pipeline)

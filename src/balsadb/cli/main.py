@@ -11,8 +11,10 @@ from typing import Annotated
 import typer
 
 from balsadb.cli import benching, membership, recovery
+from balsadb.cli.contact import Contact, with_contact, with_login
 from balsadb.cli.failing import FAILED, sentences
-from balsadb.cli.flags import Json, Seconds, Servers
+from balsadb.cli.flags import Json, Seconds
+from balsadb.client.credentials import Credentials
 from balsadb.errors import UsageError
 from balsadb.version import __version__
 
@@ -171,6 +173,14 @@ def serve(
             help="When a request without an outcome is answered with an error.  [default: 2500]",
         ),
     ] = None,
+    password_file: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            envvar="BALSADB_PASSWORD_FILE",
+            help="File with the password that clients need, the same on every node, for its owner alone.",
+        ),
+    ] = None,
     join: Annotated[
         str | None,
         typer.Option(
@@ -212,12 +222,14 @@ def serve(
         "heartbeat_ms": heartbeat_ms,
         "snapshot_log_bytes": snapshot_log_bytes,
         "request_timeout_ms": request_timeout_ms,
+        "password_file": password_file,
     }
     run(settings, config)
 
 
 @app.command()
-def get(key: Key, servers: Servers = None, timeout: Seconds = 10.0) -> None:
+@with_contact
+def get(key: Key, contact: Contact, timeout: Seconds = 10.0) -> None:
     """Print the value of a key. Without such a key: print nothing, exit status 1.
 
     \b
@@ -225,12 +237,13 @@ def get(key: Key, servers: Servers = None, timeout: Seconds = 10.0) -> None:
     """
     from balsadb.cli import data
 
-    if not data.get(servers, timeout, key):
+    if not data.get(contact, timeout, key):
         raise typer.Exit(FAILED)
 
 
 @app.command()
-def put(key: Key, value: Value, servers: Servers = None, timeout: Seconds = 10.0) -> None:
+@with_contact
+def put(key: Key, value: Value, contact: Contact, timeout: Seconds = 10.0) -> None:
     """Set a key to a value.
 
     \b
@@ -239,11 +252,12 @@ def put(key: Key, value: Value, servers: Servers = None, timeout: Seconds = 10.0
     """
     from balsadb.cli import data
 
-    data.put(servers, timeout, key, value)
+    data.put(contact, timeout, key, value)
 
 
 @app.command()
-def append(key: Key, value: Value, servers: Servers = None, timeout: Seconds = 10.0) -> None:
+@with_contact
+def append(key: Key, value: Value, contact: Contact, timeout: Seconds = 10.0) -> None:
     """Append to the value of a key and print its new length.
 
     \b
@@ -251,13 +265,14 @@ def append(key: Key, value: Value, servers: Servers = None, timeout: Seconds = 1
     """
     from balsadb.cli import data
 
-    data.append(servers, timeout, key, value)
+    data.append(contact, timeout, key, value)
 
 
 @app.command(name="del")
+@with_contact
 def delete(
     keys: Annotated[list[str], typer.Argument(metavar="KEY", show_default=False)],
-    servers: Servers = None,
+    contact: Contact,
     timeout: Seconds = 10.0,
 ) -> None:
     """Delete keys and print how many of them there were.
@@ -267,12 +282,13 @@ def delete(
     """
     from balsadb.cli import data
 
-    data.delete(servers, timeout, keys)
+    data.delete(contact, timeout, keys)
 
 
 @app.command()
+@with_contact
 def status(
-    servers: Servers = None,
+    contact: Contact,
     timeout: Seconds = 2.0,
     as_json: Json = False,
     watch: Annotated[
@@ -288,11 +304,12 @@ def status(
     """
     from balsadb.cli import observe
 
-    observe.status(servers, timeout, as_json, watch)
+    observe.status(contact, timeout, as_json, watch)
 
 
 @app.command()
-def doctor(servers: Servers = None, timeout: Seconds = 2.0, as_json: Json = False) -> None:
+@with_contact
+def doctor(contact: Contact, timeout: Seconds = 2.0, as_json: Json = False) -> None:
     """Say what is wrong with the cluster, and what to do about it.
 
     Ends with status 0 when nothing is, 1 when something is wrong though the cluster serves, 3 when it does
@@ -304,11 +321,12 @@ def doctor(servers: Servers = None, timeout: Seconds = 2.0, as_json: Json = Fals
     """
     from balsadb.cli import doctor as doctoring
 
-    raise typer.Exit(doctoring.doctor(servers, timeout, as_json))
+    raise typer.Exit(doctoring.doctor(contact, timeout, as_json))
 
 
 @app.command()
-def digest(servers: Servers = None, timeout: Seconds = 10.0, as_json: Json = False) -> None:
+@with_contact
+def digest(contact: Contact, timeout: Seconds = 10.0, as_json: Json = False) -> None:
     """Check that all servers hold the same state.
 
     The whole replicated state is hashed on every server right after the same log entry.
@@ -318,7 +336,7 @@ def digest(servers: Servers = None, timeout: Seconds = 10.0, as_json: Json = Fal
     """
     from balsadb.cli import observe
 
-    if not observe.digest(servers, timeout, as_json):
+    if not observe.digest(contact, timeout, as_json):
         raise typer.Exit(FAILED)
 
 
@@ -326,8 +344,10 @@ app.command()(membership.transfer)
 
 
 @app.command()
+@with_login
 def backup(
     file: Annotated[str, typer.Argument(metavar="FILE", show_default=False)],
+    credentials: Credentials | None,
     source: Annotated[
         str | None,
         typer.Option(
@@ -363,7 +383,7 @@ def backup(
     if verify:
         commands.verify(file, as_json)
     else:
-        commands.backup(file, source, timeout, as_json)
+        commands.backup(file, source, credentials, timeout, as_json)
 
 
 @app.command()

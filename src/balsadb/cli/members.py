@@ -14,12 +14,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from balsadb.address import format_address, format_addresses, parse_address
-from balsadb.cli.data import advice
-from balsadb.client.ask import ask, pairs
+from balsadb.cli.contact import Contact
+from balsadb.client.ask import pairs
 from balsadb.client.call import Address
-from balsadb.client.servers import server_addresses
 from balsadb.client.words import Word
-from balsadb.errors import ClientError, CommandError, NoServer, ProtocolError, UsageError
+from balsadb.errors import AuthenticationError, ClientError, CommandError, NoServer, ProtocolError, UsageError
 
 ASK_SECONDS = 5.0
 """How long a server may take for one answer; it finds one within its own request timeout."""
@@ -32,12 +31,12 @@ AGAIN = frozenset({"TRYAGAIN", "CLUSTERDOWN", "UNKNOWN", "LOADING"})
 Facts = dict[str, Any]
 
 
-def show(servers: str | None, seconds: float, as_json: bool) -> None:
+def show(contact: Contact, seconds: float, as_json: bool) -> None:
     """Print the members as the leader sees them; without a leader as anybody does."""
-    addresses = server_addresses(servers)
-    status, members = _look(addresses, seconds)
+    addresses = contact.addresses
+    status, members = _look(contact, seconds)
     if not status:
-        raise NoServer(f"no server answers at {format_addresses(addresses)}{advice(servers)}")
+        raise NoServer(f"no server answers at {format_addresses(addresses)}{contact.advice}")
     if as_json:
         _print_json({"members": members, **{n: status[n] for n in ("voters", "learners", "removed")}})
         return
@@ -56,41 +55,39 @@ def show(servers: str | None, seconds: float, as_json: bool) -> None:
         print(under_way)
 
 
-def add(servers: str | None, seconds: float, as_json: bool, nodes: Sequence[str]) -> None:
+def add(contact: Contact, seconds: float, as_json: bool, nodes: Sequence[str]) -> None:
     """Make new nodes voters."""
     words: list[Word] = ["RAFT", "ADD"]
     for node in nodes:
         words += _new_node(node)
-    _change(servers, seconds, as_json, words)
+    _change(contact, seconds, as_json, words)
 
 
-def remove(servers: str | None, seconds: float, as_json: bool, nodes: Sequence[int]) -> None:
+def remove(contact: Contact, seconds: float, as_json: bool, nodes: Sequence[int]) -> None:
     """Remove nodes for good."""
-    _change(servers, seconds, as_json, ["RAFT", "REMOVE", *nodes])
+    _change(contact, seconds, as_json, ["RAFT", "REMOVE", *nodes])
 
 
-def replace(servers: str | None, seconds: float, as_json: bool, old: int, new: str) -> None:
+def replace(contact: Contact, seconds: float, as_json: bool, old: int, new: str) -> None:
     """Put a new node in the place of another one."""
-    _change(servers, seconds, as_json, ["RAFT", "REPLACE", old, *_new_node(new)])
+    _change(contact, seconds, as_json, ["RAFT", "REPLACE", old, *_new_node(new)])
 
 
-def transfer(servers: str | None, seconds: float, as_json: bool, node: int | None) -> None:
+def transfer(contact: Contact, seconds: float, as_json: bool, node: int | None) -> None:
     """Hand leadership over, and print who leads."""
     words: list[Word] = ["RAFT", "TRANSFER"] if node is None else ["RAFT", "TRANSFER", node]
-    addresses = server_addresses(servers)
-    _insist(addresses, words, seconds, advice(servers))
-    status, _ = _look(addresses, ASK_SECONDS)
+    _insist(contact, words, seconds)
+    status, _ = _look(contact, ASK_SECONDS)
     if as_json:
         _print_json({"leader": status.get("leader", 0), "term": status.get("term", 0)})
     else:
         print(f"node {status.get('leader', '?')} leads")
 
 
-def _change(servers: str | None, seconds: float, as_json: bool, words: Sequence[Word]) -> None:
-    addresses = server_addresses(servers)
-    with _Progress(addresses):
-        _insist(addresses, words, seconds, advice(servers))
-    status, _ = _look(addresses, ASK_SECONDS)
+def _change(contact: Contact, seconds: float, as_json: bool, words: Sequence[Word]) -> None:
+    with _Progress(contact):
+        _insist(contact, words, seconds)
+    status, _ = _look(contact, ASK_SECONDS)
     voters = status.get("voters", [])
     if as_json:
         _print_json({"voters": voters, "learners": status.get("learners", [])})
@@ -98,15 +95,16 @@ def _change(servers: str | None, seconds: float, as_json: bool, words: Sequence[
         print(f"done; the voters are {', '.join(map(str, voters)) or 'unknown'}")
 
 
-def _insist(addresses: Sequence[Address], words: Sequence[Word], seconds: float, hint: str) -> None:
+def _insist(contact: Contact, words: Sequence[Word], seconds: float) -> None:
     """Ask one server after another until the answer is OK. Raises the last failure when time is up."""
+    addresses = contact.addresses
     deadline = time.monotonic() + seconds
     turn, failures, accepted = 0, 0, ""
     while True:
         address = addresses[turn % len(addresses)]
         problem: ClientError
         try:
-            reply = ask(address, words, min(ASK_SECONDS, max(0.1, deadline - time.monotonic())))
+            reply = contact.ask(address, words, min(ASK_SECONDS, max(0.1, deadline - time.monotonic())))
             if reply == b"OK":
                 return
             failures, accepted = 0, _text(reply)
@@ -122,7 +120,9 @@ def _insist(addresses: Sequence[Address], words: Sequence[Word], seconds: float,
             turn += 1
         if failures >= 2 * len(addresses) or time.monotonic() >= deadline:
             if failures >= len(addresses):
-                raise NoServer(f"no server answers at {format_addresses(addresses)}{hint}") from None
+                raise NoServer(
+                    f"no server answers at {format_addresses(addresses)}{contact.advice}"
+                ) from None
             raise CommandError(f"not done within {seconds:g} s: {accepted}") if accepted else problem
         time.sleep(PAUSE_SECONDS)
 
@@ -146,8 +146,8 @@ def _new_node(text: str) -> list[Word]:
 class _Progress:
     """Says on standard error how a change goes on, whenever that is something new."""
 
-    def __init__(self, addresses: Sequence[Address]) -> None:
-        self._addresses = addresses
+    def __init__(self, contact: Contact) -> None:
+        self._contact = contact
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="progress", daemon=True)
 
@@ -161,7 +161,10 @@ class _Progress:
     def _watch(self) -> None:
         said = ""
         while not self._stop.wait(PAUSE_SECONDS):
-            status, members = _look(self._addresses, LOOK_SECONDS)
+            try:
+                status, members = _look(self._contact, LOOK_SECONDS)
+            except AuthenticationError:
+                return  # whoever asks for the change says so
             stage = _stage(status, members) if status else ""
             if stage and stage != said and not self._stop.is_set():
                 sys.stderr.write(stage + "\n")
@@ -187,14 +190,16 @@ def _absent(node: int) -> str:
     return f"node {node} is a learner and was not heard yet; start it with balsadb serve --join"
 
 
-def _look(addresses: Sequence[Address], seconds: float) -> tuple[Facts, list[Facts]]:
+def _look(contact: Contact, seconds: float) -> tuple[Facts, list[Facts]]:
     """Return the status and the members as the leader sees them, or else as the best server does."""
     best: tuple[Facts, list[Facts]] = {}, []
-    known = list(addresses)
+    known = contact.addresses
     for address in known:
         try:
-            status = pairs(ask(address, ["RAFT", "STATUS"], seconds))
-            members = [_member(row) for row in ask(address, ["RAFT", "MEMBERS"], seconds)]
+            status = pairs(contact.ask(address, ["RAFT", "STATUS"], seconds))
+            members = [_member(row) for row in contact.ask(address, ["RAFT", "MEMBERS"], seconds)]
+        except AuthenticationError:
+            raise  # the same everywhere
         except (ClientError, ProtocolError, TypeError):
             continue
         if status.get("role") == b"leader":

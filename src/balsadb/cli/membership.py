@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from balsadb.cli.flags import Json, Seconds, Servers
+from balsadb.cli.contact import Contact, with_contact
+from balsadb.cli.flags import Json, Seconds
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="See and change who the servers are.")
 
@@ -15,7 +16,8 @@ NewNodes = Annotated[list[str], typer.Argument(metavar="ID=PEER-ADDRESS,CLIENT-A
 
 
 @app.command(name="list")
-def list_(servers: Servers = None, timeout: Seconds = 5.0, as_json: Json = False) -> None:
+@with_contact
+def list_(contact: Contact, timeout: Seconds = 5.0, as_json: Json = False) -> None:
     """Show the members, as the leader sees them.
 
     \b
@@ -23,11 +25,12 @@ def list_(servers: Servers = None, timeout: Seconds = 5.0, as_json: Json = False
     """
     from balsadb.cli import members
 
-    members.show(servers, timeout, as_json)
+    members.show(contact, timeout, as_json)
 
 
 @app.command()
-def add(nodes: NewNodes, servers: Servers = None, timeout: Seconds = 120.0, as_json: Json = False) -> None:
+@with_contact
+def add(nodes: NewNodes, contact: Contact, timeout: Seconds = 120.0, as_json: Json = False) -> None:
     """Make new nodes voters, and wait until they are.
 
     Each new node is started with `balsadb serve --join`, before or after this. It gets the data first, and
@@ -38,13 +41,14 @@ def add(nodes: NewNodes, servers: Servers = None, timeout: Seconds = 120.0, as_j
     """
     from balsadb.cli import members
 
-    members.add(servers, timeout, as_json, nodes)
+    members.add(contact, timeout, as_json, nodes)
 
 
 @app.command()
+@with_contact
 def remove(
     nodes: Annotated[list[int], typer.Argument(metavar="ID", show_default=False)],
-    servers: Servers = None,
+    contact: Contact,
     timeout: Seconds = 120.0,
     as_json: Json = False,
 ) -> None:
@@ -57,14 +61,15 @@ def remove(
     """
     from balsadb.cli import members
 
-    members.remove(servers, timeout, as_json, nodes)
+    members.remove(contact, timeout, as_json, nodes)
 
 
 @app.command()
+@with_contact
 def replace(
     old: Node,
     new: Annotated[str, typer.Argument(metavar="ID=PEER-ADDRESS,CLIENT-ADDRESS", show_default=False)],
-    servers: Servers = None,
+    contact: Contact,
     timeout: Seconds = 120.0,
     as_json: Json = False,
 ) -> None:
@@ -78,12 +83,13 @@ def replace(
     """
     from balsadb.cli import members
 
-    members.replace(servers, timeout, as_json, old, new)
+    members.replace(contact, timeout, as_json, old, new)
 
 
+@with_contact
 def transfer(
+    contact: Contact,
     node: Annotated[int | None, typer.Argument(metavar="[ID]", show_default=False)] = None,
-    servers: Servers = None,
     timeout: Seconds = 10.0,
     as_json: Json = False,
 ) -> None:
@@ -95,4 +101,4 @@ def transfer(
     """
     from balsadb.cli import members
 
-    members.transfer(servers, timeout, as_json, node)
+    members.transfer(contact, timeout, as_json, node)

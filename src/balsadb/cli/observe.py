@@ -10,10 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from balsadb.address import format_address, format_addresses
-from balsadb.cli.data import advice
-from balsadb.client.ask import ask, pairs
+from balsadb.cli.contact import Contact
+from balsadb.client.ask import pairs
 from balsadb.client.call import Address
-from balsadb.client.servers import server_addresses
 from balsadb.client.words import Word
 from balsadb.errors import BalsaError, ClientError, NoServer, ProtocolError
 
@@ -52,33 +51,32 @@ LISTS = ("voters", "learners")
 Row = dict[str, Any]
 
 
-def status(servers: str | None, seconds: float, as_json: bool, watch: bool) -> None:
+def status(contact: Contact, seconds: float, as_json: bool, watch: bool) -> None:
     """Show every server's role and how far it is."""
-    addresses = server_addresses(servers)
     if not watch:
-        rows = _status_rows(addresses, seconds, advice(servers))
+        rows = _status_rows(contact, seconds, contact.advice)
         print_json({"servers": rows}) if as_json else _print(_status_table(rows))
         return
     if as_json:
         while True:
-            print_json({"servers": _status_rows(addresses, seconds, advice(servers))}, indent=None)
+            print_json({"servers": _status_rows(contact, seconds, contact.advice)}, indent=None)
             sys.stdout.flush()
             time.sleep(WATCH_SECONDS)
     from rich.live import Live
 
-    with Live(_status_table(_status_rows(addresses, seconds, advice(servers))), auto_refresh=False) as live:
+    with Live(_status_table(_status_rows(contact, seconds, contact.advice)), auto_refresh=False) as live:
         while True:
             time.sleep(WATCH_SECONDS)
             # A cluster that is down for a moment is just what one watches for.
-            live.update(_status_table(_status_rows(addresses, seconds, None)), refresh=True)
+            live.update(_status_table(_status_rows(contact, seconds, None)), refresh=True)
 
 
-def digest(servers: str | None, seconds: float, as_json: bool) -> bool:
+def digest(contact: Contact, seconds: float, as_json: bool) -> bool:
     """Compare the whole state of all servers at one point of the log. False: they differ."""
-    addresses = server_addresses(servers)
-    first, index, expected = _first_digest(addresses, seconds, advice(servers))
+    addresses = contact.addresses
+    first, index, expected = _first_digest(contact, seconds)
     rows: list[Row] = []
-    for address, reply in ask_all(addresses, ["RAFT", "DIGEST", index], seconds):
+    for address, reply in ask_all(contact, addresses, ["RAFT", "DIGEST", index], seconds):
         row: Row = {"address": format_address(*address)}
         if isinstance(reply, BalsaError):
             row["error"] = str(reply)
@@ -105,11 +103,12 @@ def digest(servers: str | None, seconds: float, as_json: bool) -> bool:
     return equal
 
 
-def _first_digest(addresses: Sequence[Address], seconds: float, hint: str) -> tuple[Address, int, str]:
+def _first_digest(contact: Contact, seconds: float) -> tuple[Address, int, str]:
+    addresses = contact.addresses
     errors: list[BalsaError] = []
     for address in addresses:
         try:
-            reply = ask(address, ["RAFT", "DIGEST"], seconds)
+            reply = contact.ask(address, ["RAFT", "DIGEST"], seconds)
         except (ClientError, ProtocolError) as error:
             errors.append(error)
             continue
@@ -117,13 +116,14 @@ def _first_digest(addresses: Sequence[Address], seconds: float, hint: str) -> tu
             raise ProtocolError(f"{format_address(*address)} answered RAFT DIGEST with {reply!r}")
         return address, reply[0], text_of(reply[1])
     if all(isinstance(error, NoServer) for error in errors):
-        raise nobody(addresses, errors, hint)
+        raise nobody(addresses, errors, contact.advice)
     raise next(error for error in errors if not isinstance(error, NoServer))
 
 
-def _status_rows(addresses: Sequence[Address], seconds: float, hint: str | None) -> list[Row]:
+def _status_rows(contact: Contact, seconds: float, hint: str | None) -> list[Row]:
     """Return a row per server; with a hint, raise `NoServer` when not a single one answers."""
-    answers = ask_all(addresses, ["RAFT", "STATUS"], seconds)
+    addresses = contact.addresses
+    answers = ask_all(contact, addresses, ["RAFT", "STATUS"], seconds)
     errors = [reply for _, reply in answers if isinstance(reply, BalsaError)]
     if hint is not None and len(errors) == len(answers):
         if all(isinstance(error, NoServer) for error in errors):
@@ -178,13 +178,13 @@ def _status_table(rows: Sequence[Row]) -> Table:
 
 
 def ask_all(
-    addresses: Sequence[Address], command: Sequence[Word], seconds: float
+    contact: Contact, addresses: Sequence[Address], command: Sequence[Word], seconds: float
 ) -> list[tuple[Address, Any]]:
     """Ask every server at the same time, so that one that is silent costs its time only once."""
 
     def one(address: Address) -> Any:
         try:
-            return ask(address, command, seconds)
+            return contact.ask(address, command, seconds)
         except (ClientError, ProtocolError) as error:
             return error
 

@@ -14,11 +14,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from balsadb.address import format_address
-from balsadb.cli.data import advice
+from balsadb.cli.contact import Contact
 from balsadb.cli.observe import ask_all, nobody, reason
 from balsadb.client.ask import pairs
-from balsadb.client.servers import server_addresses
-from balsadb.errors import BalsaError, UsageError
+from balsadb.errors import AuthenticationError, BalsaError, UsageError
 from balsadb.raft.types import Configuration, NodeId
 from balsadb.storage.files import OsFiles
 from balsadb.storage.inspect import inspect
@@ -62,14 +61,16 @@ def from_directories(directories: Sequence[str], confirm: str | None, force: boo
     return True
 
 
-def from_servers(servers: str | None, confirm: str | None, seconds: float, as_json: bool) -> bool:
+def from_servers(contact: Contact, confirm: str | None, seconds: float, as_json: bool) -> bool:
     """Report on the servers that answer; False: none of them is fit. Nothing is changed over the network."""
     if confirm is not None:
         raise UsageError("--confirm needs the data directory: stop the node, and name its directory")
-    addresses = server_addresses(servers)
+    addresses = contact.addresses
     found = []
     failures: list[BalsaError] = []
-    for address, reply in ask_all(addresses, ["RAFT", "STATUS"], seconds):
+    for address, reply in ask_all(contact, addresses, ["RAFT", "STATUS"], seconds):
+        if isinstance(reply, AuthenticationError):
+            raise reply
         place = format_address(*address)
         if isinstance(reply, BalsaError):
             failures.append(reply)
@@ -77,7 +78,7 @@ def from_servers(servers: str | None, confirm: str | None, seconds: float, as_js
         else:
             found.append(_live(place, pairs(reply)))
     if len(failures) == len(found):
-        raise nobody(addresses, failures, advice(servers))
+        raise nobody(addresses, failures, contact.advice)
     judgement = judge(found)
     return _report(judgement, as_json, _live_step(judgement))
 

@@ -9,13 +9,15 @@ from typing import Annotated
 
 import typer
 
+from balsadb.cli.contact import Contact, with_contact
 from balsadb.cli.failing import FAILED
-from balsadb.cli.flags import Json, Seconds, Servers
+from balsadb.cli.flags import Json, Seconds
 
 
+@with_contact
 def recover(
+    contact: Contact,
     directories: Annotated[list[str] | None, typer.Argument(metavar="[DIR]...", show_default=False)] = None,
-    servers: Servers = None,
     confirm: Annotated[
         str | None,
         typer.Option(metavar="WORD", help="Do it: the word that the report ends with, for these very data."),
@@ -44,6 +46,6 @@ def recover(
     if directories:
         possible = commands.from_directories(directories, confirm, force, as_json)
     else:
-        possible = commands.from_servers(servers, confirm, timeout, as_json)
+        possible = commands.from_servers(contact, confirm, timeout, as_json)
     if not possible:
         raise typer.Exit(FAILED)

@@ -19,6 +19,7 @@ from balsadb.client import operations
 from balsadb.client.batch import Batch, as_transaction
 from balsadb.client.call import Address, Call, ClerkOptions, Close, Command, Connect, Send
 from balsadb.client.core import ClerkCore
+from balsadb.client.credentials import make_credentials
 from balsadb.client.operations import Operation
 from balsadb.client.servers import Turns, describe_failure, server_addresses
 from balsadb.client.words import Word
@@ -44,8 +45,9 @@ class Clerk:
     used, and belongs to the event loop in which that happens.
 
     Every call raises `NotApplied` when it certainly did not happen (no server was reached in time),
-    `OutcomeUnknown` when it may have happened, and `CommandError` when the database refused it. The table in
-    docs/errors.md has them all.
+    `OutcomeUnknown` when it may have happened, and `CommandError` when the database refused it;
+    `AuthenticationError` is the case in which `password`, or `username` with it, is wrong or missing. The
+    table in docs/errors.md has them all.
     """
 
     def __init__(
@@ -54,9 +56,16 @@ class Clerk:
         *,
         timeout: float = DEFAULT_TIMEOUT,
         options: ClerkOptions | None = None,
+        username: str | None = None,
+        password: str | bytes | None = None,
     ) -> None:
         self.timeout = timeout
-        self._core = ClerkCore(server_addresses(servers), options or ClerkOptions(), random.SystemRandom())
+        self._core = ClerkCore(
+            server_addresses(servers),
+            options or ClerkOptions(),
+            random.SystemRandom(),
+            make_credentials(username, password),
+        )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening: dict[int, asyncio.Task[None]] = {}
         self._open: dict[int, _Connection] = {}

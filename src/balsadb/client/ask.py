@@ -9,20 +9,25 @@ from typing import Any
 
 from balsadb.address import format_address
 from balsadb.client.call import Address
+from balsadb.client.credentials import Credentials
 from balsadb.client.servers import describe_failure
+from balsadb.client.verdicts import Verdict, judge
 from balsadb.client.words import Word, encode, to_python
-from balsadb.errors import CommandError, NoServer, OutcomeUnknown
-from balsadb.kv.reply import Refusal
+from balsadb.errors import AuthenticationError, CommandError, NoServer, OutcomeUnknown
+from balsadb.kv.reply import Refusal, Reply
 from balsadb.resp.decode import ReplyParser
 
 RECEIVE_BYTES = 64 * 1024
 
 
-def ask(address: Address, command: Sequence[Word], timeout: float) -> Any:
-    """Send one command to one server and return its answer.
+def ask(
+    address: Address, command: Sequence[Word], timeout: float, credentials: Credentials | None = None
+) -> Any:
+    """Send one command to one server, after logging in with `credentials`, and return its answer.
 
     Raises `NoServer` when it can't be reached, `OutcomeUnknown` when no answer comes, `CommandError` when the
-    answer is an error, and `ProtocolError` when it is nonsense.
+    answer is an error (`AuthenticationError` when it does not let us in), and `ProtocolError` when it is
+    nonsense.
     """
     deadline = time.monotonic() + timeout
     where = format_address(*address)
@@ -31,21 +36,31 @@ def ask(address: Address, command: Sequence[Word], timeout: float) -> Any:
     except OSError as error:
         raise NoServer(f"no server answers at {where} ({describe_failure(error)})") from None
     with connection:
-        parser = ReplyParser()
         try:
-            connection.sendall(encode(*command))
-            while True:
-                connection.settimeout(max(0.001, deadline - time.monotonic()))
-                data = connection.recv(RECEIVE_BYTES)
-                if not data:
-                    raise OutcomeUnknown(f"{where} closed the connection without an answer")
-                if replies := parser.feed(data):
-                    break
+            if credentials is not None:
+                # The command must not reach a server that does not know the password: it may have none.
+                _exchange(connection, credentials.encoded(), deadline, where)
+            return to_python(_exchange(connection, encode(*command), deadline, where))
         except OSError as error:
             raise OutcomeUnknown(f"{where} did not answer ({describe_failure(error)})") from None
+
+
+def _exchange(connection: socket.socket, data: bytes, deadline: float, where: str) -> Reply:
+    """Send an encoded command and return its answer. Raises what `ask` does, and OSError."""
+    parser = ReplyParser()
+    connection.sendall(data)
+    while True:
+        connection.settimeout(max(0.001, deadline - time.monotonic()))
+        piece = connection.recv(RECEIVE_BYTES)
+        if not piece:
+            raise OutcomeUnknown(f"{where} closed the connection without an answer")
+        if replies := parser.feed(piece):
+            break
     if isinstance(replies[0], Refusal):
-        raise CommandError(replies[0].text.decode(errors="replace"))
-    return to_python(replies[0])
+        text = replies[0].text
+        kind = AuthenticationError if judge(text) is Verdict.NOT_LOGGED_IN else CommandError
+        raise kind(text.decode(errors="replace"))
+    return replies[0]
 
 
 def parse_info(reply: Any) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -78,7 +78,8 @@ class Send:
     """Write these bytes to a connection. From now on they count as sent, whatever becomes of them."""
 
     number: int
-    data: bytes
+    data: bytes = field(repr=False)
+    """Among it may be a password, and values."""
 
 
 @dataclass(frozen=True)
@@ -219,6 +220,7 @@ class Link:
         self.to_leader = to_leader
         """True: made beside the current link, to take over from it once it is open."""
         self.is_open = False
+        """True once calls may be sent: it is connected, and logged in if there is need."""
         self.heard = False
         """True once anything was received."""
         self.heard_at = 0.0

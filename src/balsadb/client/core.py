@@ -42,9 +42,10 @@ from balsadb.client.call import (
     Random,
     Send,
 )
+from balsadb.client.credentials import Credentials
 from balsadb.client.desk import Desk
 from balsadb.client.ring import Ring, read_members
-from balsadb.client.verdicts import Verdict
+from balsadb.client.verdicts import Verdict, judge
 from balsadb.client.words import encode
 from balsadb.errors import ClientError, NoServer, ProtocolError
 from balsadb.kv.reply import Refusal
@@ -53,14 +54,23 @@ ASK_FOR_MEMBERS = encode("CLUSTER", "SLOTS")
 """Every node answers it at once, with all members, the leader first."""
 
 _TRY_ELSEWHERE = frozenset((Verdict.NOT_APPLIED, Verdict.OPEN))
-_NOT_EXECUTED = frozenset((Verdict.ANSWERED, Verdict.REFUSED))
+_NOT_EXECUTED = frozenset((Verdict.ANSWERED, Verdict.REFUSED, Verdict.NOT_LOGGED_IN))
 
 
 class ClerkCore:
     """See the module's text. Not thread-safe; fronts take care of that."""
 
-    def __init__(self, servers: Sequence[Address], options: ClerkOptions, random: Random) -> None:
+    def __init__(
+        self,
+        servers: Sequence[Address],
+        options: ClerkOptions,
+        random: Random,
+        credentials: Credentials | None = None,
+    ) -> None:
         self.options = options
+        self._greeting = b"" if credentials is None else credentials.encoded()
+        """What logs a new connection in; nothing else is sent before that is answered."""
+        self._shut_out: dict[Address, str] = {}  # who did not let us in, since the last one that did
         self.ring = Ring(servers, options, random)
         self.desk = Desk(options, random, self._nobody_answers)
         self.retries = 0
@@ -121,8 +131,17 @@ class ClerkCore:
         link = self._links.get(number)
         if link is None:
             return
+        if self._greeting:
+            link.connect_deadline = now + self.options.answer_timeout
+            self._actions.append(Send(number, self._greeting))
+        else:
+            self._opened(link)
+
+    def _opened(self, link: Link) -> None:
+        """Calls may be sent over the connection."""
         link.is_open = True
         self._connect_failures.clear()
+        self._shut_out.clear()
         if link.to_leader and link is not self._current:
             self._use(link)
 
@@ -136,8 +155,24 @@ class ClerkCore:
         if link is self._current:
             self._move_on(link.address)
         all_failed = all(address in self._connect_failures for address in self.ring.servers)
-        if self.options.fail_fast and all_failed and not self._links:
+        if all_failed and self._shut_out:
+            self.desk.shut_out(next(iter(self._shut_out.values())))
+            self._shut_out.clear()
+            self._connect_failures.clear()
+        elif self.options.fail_fast and all_failed and not self._links:
             self.desk.give_up()
+
+    def _logged_in(self, link: Link, reply: object) -> None:
+        """Take the first answer on a connection that has to log in."""
+        if not isinstance(reply, Refusal):
+            self._opened(link)
+            return
+        words = reply.text.decode(errors="replace")
+        if judge(reply.text) not in _TRY_ELSEWHERE:
+            # Another server may have another password just now: they are told a new one after each other.
+            self._shut_out[link.address] = words
+        self._actions.append(Close(link.number))
+        self.connect_failed(link.number, words, self._now)
 
     def received(self, number: int, data: bytes, now: float) -> None:
         """Bytes arrived."""
@@ -150,6 +185,10 @@ class ClerkCore:
             replies = link.parser.feed(data)
         except ProtocolError as error:
             self._break(link, f"nonsense from the server ({error})")
+            return
+        if not link.is_open:
+            if replies:
+                self._logged_in(link, replies[0])
             return
         desk, sent = self.desk, link.sent
         again: list[Call] = []
@@ -193,7 +232,9 @@ class ClerkCore:
         """An open connection ended."""
         self._now = now
         link = self._links.get(number)
-        if link is not None:
+        if link is not None and not link.is_open:
+            self.connect_failed(number, reason, now)  # it was to log in yet
+        elif link is not None:
             self._break(link, reason, closed=True)
 
     # ------------------------------------------------------------------ time

@@ -17,6 +17,7 @@ from balsadb.client.session import RENEWALS, Session
 from balsadb.client.verdicts import Verdict, judge
 from balsadb.client.words import command
 from balsadb.errors import (
+    AuthenticationError,
     ClientError,
     CommandError,
     NotApplied,
@@ -25,6 +26,8 @@ from balsadb.errors import (
     SessionExpired,
 )
 from balsadb.kv.reply import OK, QUEUED, Refusal, Reply
+
+_BEFORE_IT_WAS_LOOKED_AT = frozenset((Verdict.REFUSED, Verdict.NOT_LOGGED_IN))
 
 
 class Desk:
@@ -117,6 +120,15 @@ class Desk:
         self._waiting.clear()
         self._held.clear()
 
+    def shut_out(self, text: str) -> None:
+        """End all calls that wait, because no server lets us in; `text` is what one of them said."""
+        for call in self._queued():
+            if not call.done:
+                error = self._unanswered(call, text) if call.is_open else AuthenticationError(text)
+                self._fail(call, error)
+        self._waiting.clear()
+        self._held.clear()
+
     # ------------------------------------------------------------------ time
 
     def wake_at(self) -> float:
@@ -202,7 +214,7 @@ class Desk:
             held, self._held = self._held, deque()
             for waiting in held:
                 if not waiting.done:
-                    self._fail(waiting, CommandError(str(call.error)))
+                    self._fail(waiting, type(call.error)(str(call.error)))
 
     def _expired(self, session: Session) -> None:
         """Note that a session is no more. Nothing that was sent in it can run from now on."""
@@ -308,11 +320,13 @@ class Desk:
                 return verdict
         if verdict is Verdict.DONE:
             self._fail(call, ReplyLost(words))
-        elif verdict is Verdict.REFUSED and call.is_open and call.kind is not Kind.READ:
+        elif verdict in _BEFORE_IT_WAS_LOOKED_AT and call.is_open and call.kind is not Kind.READ:
             # rule S3: this attempt was refused, an earlier one may have happened.
             self._fail(
                 call, OutcomeUnknown(f"an attempt got no answer, and a later one was refused: {words}")
             )
+        elif verdict is Verdict.NOT_LOGGED_IN:
+            self._fail(call, AuthenticationError(words))
         else:
             self._fail(call, CommandError(words))
         return verdict

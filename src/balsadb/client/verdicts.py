@@ -26,6 +26,8 @@ class Verdict(Enum):
     """Done exactly once, but the reply to it is no longer there to be repeated."""
     ANSWERED = "command refused"
     """What the command itself answers: it changed nothing. The session repeats it as any other reply."""
+    NOT_LOGGED_IN = "not logged in"
+    """This attempt was turned down before its command was looked at: name or password is wrong or missing."""
     REFUSED = "attempt refused"
     """This attempt was turned down before its command was looked at; asking the same again is of no use."""
 
@@ -37,6 +39,8 @@ _BY_CODE = {
     b"UNKNOWN": Verdict.OPEN,
     b"SESSIONEXPIRED": Verdict.EXPIRED,
     b"DONE": Verdict.DONE,
+    b"NOAUTH": Verdict.NOT_LOGGED_IN,
+    b"WRONGPASS": Verdict.NOT_LOGGED_IN,
     b"ERR": Verdict.ANSWERED,
     b"WRONGTYPE": Verdict.ANSWERED,
     b"EXECABORT": Verdict.ANSWERED,
@@ -45,6 +49,7 @@ _BY_CODE = {
 _BY_BEGINNING = (
     # Sentences that are more precise than their first word.
     (b"ERR max number of clients reached", Verdict.NOT_APPLIED),
+    (b"ERR AUTH <password> called without any password", Verdict.NOT_LOGGED_IN),
     (b"EXECABORT Transaction discarded because of previous errors", Verdict.REFUSED),
     (b"ERR unknown command ", Verdict.REFUSED),
     (b"ERR unknown subcommand ", Verdict.REFUSED),

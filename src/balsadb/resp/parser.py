@@ -127,6 +127,17 @@ class CommandParser:
             self._feed_on(data, commands)
         return commands
 
+    def feed_one(self, data: bytes, position: int = 0) -> tuple[list[bytes] | None, int]:
+        """Take a piece of input from a position on, up to the end of its first command.
+
+        Returns that command, or None when there is none yet, and where to go on. For input whose commands
+        must be run one by one, because a command may change what comes after it. Slower than `feed`.
+        """
+        commands: list[list[bytes]] = []
+        while position < len(data) and self.error is None and not commands:
+            position = self._parse(data, position, position, commands)
+        return commands[0] if commands else None, position
+
     def _feed_on(self, data: bytes, commands: list[list[bytes]]) -> None:
         """Take a piece that begins inside a command, or a long one, or any one when limits are small."""
         end = len(data)

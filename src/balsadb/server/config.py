@@ -63,6 +63,8 @@ class ServeConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Log kept before a snapshot replaces it; a segment of the log is a quarter of this."""
     request_timeout_ms: int = 2500
     """A request without an outcome after this is answered with what is certain about it."""
+    password_file: str | None = None
+    """File with the password of the user `default`; None: clients need none. The same on every node."""
 
     @property
     def cluster_text(self) -> str:
@@ -106,6 +108,7 @@ def make_config(settings: Mapping[str, object]) -> ServeConfig:
         join=_address(given["join"], "join") if "join" in given else None,
         dial=_members(given.get("dial", ""), "dial"),
         advertise=_address(given.get("advertise", listen), "advertise"),
+        password_file=_text(given["password_file"], "password_file") if "password_file" in given else None,
         **numbers,
     )
     _check_relations(config)

@@ -13,11 +13,15 @@ from typing import TYPE_CHECKING, cast
 
 from balsadb.kv.reply import Refusal
 from balsadb.kv.table import lookup
-from balsadb.replica.request import Lane, Request
+from balsadb.replica.request import Lane, Request, RequestKind
 from balsadb.resp.encode import encode_reply
 from balsadb.resp.parser import CommandParser
 from balsadb.server.commands.client_state import ClientState
+from balsadb.server.commands.connection import WRONG_PASSWORD, Login, logged_in
+from balsadb.server.guards import Sorter, sorter
 from balsadb.server.intake import Intake, Piece, names_of
+from balsadb.server.logins import FAILURES_PER_CONNECTION_MAX, Attempt
+from balsadb.server.passwords import DEFAULT, NOBODY
 
 if TYPE_CHECKING:
     from balsadb.server.listener import Listener
@@ -34,6 +38,7 @@ class ClientConnection(asyncio.Protocol):
     """The protocol object of one client."""
 
     __slots__ = (
+        "_attempt",
         "_closing",
         "_cursor",
         "_eof",
@@ -43,6 +48,7 @@ class ClientConnection(asyncio.Protocol):
         "_out",
         "_parser",
         "_reading_paused",
+        "_sort",
         "_todo",
         "_unanswered",
         "_watching",
@@ -63,7 +69,10 @@ class ClientConnection(asyncio.Protocol):
         """Replies of the request at the head of `_out` that were encoded already."""
         self._unanswered = 0
         self._watching: tuple[Request, list[bytes]] | None = None
-        """A piece that ends with a WATCH, and the keys of that. What follows waits until it is answered."""
+        """A piece that ends with a WATCH, and the keys of that; or a log-in, without keys. What follows waits
+        until it is answered."""
+        self._attempt: Attempt | None = None
+        """The log-in that was last begun."""
         self._todo: list[list[bytes]] = []
         """Commands that were read and belong to a later piece; nothing is read while there are any."""
         self._eof = False
@@ -81,6 +90,8 @@ class ClientConnection(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.state = ClientState(0)
         self._intake = Intake(self.state, listener.view, listener.counts)
+        self._sort: Sorter = self._intake.sort
+        """What the connection's commands are given to; it depends on the user."""
 
     # ------------------------------------------------------- asyncio callbacks
 
@@ -88,8 +99,11 @@ class ClientConnection(asyncio.Protocol):
         """Register with the listener, which may refuse the client."""
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(high=OUTPUT_BYTES_HIGH)
-        if self._listener.opened(self):
-            self._intake = Intake(self.state, self._listener.view, self._listener.counts)
+        listener = self._listener
+        if listener.opened(self):
+            log_out = None if listener.logins is None else self._log_out
+            self._intake = Intake(self.state, listener.view, listener.counts, log_out)
+            self.user_changed()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the client. Writes under way may still happen; their replies go nowhere."""
@@ -111,6 +125,9 @@ class ClientConnection(asyncio.Protocol):
         # of garbage, and what it has buffered with it.
         self._parser = CommandParser()
         self._intake = Intake(self.state, self._listener.view, self._listener.counts)
+        self._sort = self._intake.sort
+        if self._attempt is not None:
+            self._attempt.cancel()
 
     def eof_received(self) -> bool:
         """Finish the replies of a client that closed its sending side, then close."""
@@ -164,7 +181,7 @@ class ClientConnection(asyncio.Protocol):
         if self._watching is not None:
             self._throttle()
             return
-        piece = self._intake.sort(self._todo)
+        piece = self._sort(self._todo)
         if piece.taken == len(self._todo) or piece.closing:
             self._todo = []
         else:
@@ -212,6 +229,55 @@ class ClientConnection(asyncio.Protocol):
         elif literals:
             out.extend([literal for _, literal in literals])
             self._mark()
+        elif piece.login is not None:
+            self._log_in(piece.login)
+
+    # ------------------------------------------------------------------- users
+
+    def user_changed(self) -> None:
+        """Have the commands that follow taken as the connection's user may give them."""
+        listener = self._listener
+        if listener.logins is None:
+            self._sort = self._intake.sort
+        else:
+            self._sort = sorter(listener.logins.accounts, self.state, self._intake, listener.counts)
+
+    def _log_in(self, login: Login) -> None:
+        """Have a password checked. What follows waits; that which was not read waits in the kernel."""
+        logins = self._listener.logins
+        assert logins is not None
+        self._throttle()
+        # Not for the replica: it stands in line for its answer.
+        request = Request(self._lane, RequestKind.READ, [login.argv], [], 1, 0)
+        self._watching = request, []
+        self._out.append(request)
+        self._unanswered += 1
+        host = self.state.address.rpartition(":")[0]
+        self._attempt = logins.log_in(
+            host, login.user, login.password, lambda refusal: self._checked(request, login, refusal)
+        )
+
+    def _checked(self, request: Request, login: Login, refusal: Refusal | None) -> None:
+        """Take what came of a log-in; a refused one changes nothing."""
+        if self.transport is None:
+            return
+        state = self.state
+        reply = logged_in(state, self._listener.view, login) if refusal is None else refusal
+        request.replies, request.context = [reply], state.resp3
+        self.user_changed()
+        if refusal is WRONG_PASSWORD:
+            state.failed_logins += 1
+            if state.failed_logins >= FAILURES_PER_CONNECTION_MAX:
+                self._todo.clear()
+                self._close_after_replies()
+        self._mark()
+
+    def _log_out(self) -> None:
+        """Be what a new connection is. Called by the intake at a RESET."""
+        logins = self._listener.logins
+        assert logins is not None
+        self.state.user = DEFAULT if logins.accounts.open else NOBODY
+        self.user_changed()
 
     # ------------------------------------------------------------------ output
 
@@ -238,7 +304,9 @@ class ClientConnection(asyncio.Protocol):
             else:
                 if self._watching is not None and self._watching[0] is head:
                     keys, self._watching = self._watching[1], None
-                    head.replies = [*head.replies[:-1], self._intake.watched(keys, head.replies[-1])]
+                    if keys:
+                        watched = self._intake.watched(keys, head.replies[-1])
+                        head.replies = [*head.replies[:-1], watched]
                 size += self._encode(head, parts)
                 if not self._cursor:
                     self._unanswered -= head.answers

@@ -3,15 +3,21 @@
 `/livez` answers 200 as long as the process runs its loop. `/readyz` answers 200 when this node can serve and
 503 with one sentence when it can not. `/metrics` is for Prometheus, `/status` for programs (JSON), `/` for
 people: a page that follows `/events`. `POST /backup` answers the whole state, for `balsadb backup`.
+
+Where clients need a password, `/backup` does, too. The others never do: they show figures of the node and
+where the servers are, no key, value or client, and load balancers and Prometheus must get at them.
+
 Everything else is 404. aiohttp takes a quarter of a second to import, so only a server imports this module.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import binascii
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias
 
 import msgspec
@@ -19,11 +25,14 @@ from aiohttp import web
 
 from balsadb.address import format_address
 from balsadb.errors import UsageError
+from balsadb.kv.reply import Refusal
 from balsadb.server.backups import Backups, Unavailable
 from balsadb.server.events import Events
 from balsadb.server.insight import Insight
+from balsadb.server.logins import Logins
 from balsadb.server.metrics import CONTENT_TYPE, Metrics
 from balsadb.server.page import Page
+from balsadb.server.passwords import DEFAULT
 
 BODY_BYTES_MAX: Final = 1024
 """No request here has a body; this is what one may have before it is refused."""
@@ -43,20 +52,29 @@ Readiness: TypeAlias = Callable[[], str | None]
 
 _READY: Final[web.AppKey[Readiness]] = web.AppKey("ready")
 _BACKUPS: Final[web.AppKey[Backups]] = web.AppKey("backups")
+_LOGINS: Final[web.AppKey[Logins]] = web.AppKey("logins")
 _INSIGHT: Final[web.AppKey[Insight]] = web.AppKey("insight")
 _METRICS: Final[web.AppKey[Metrics]] = web.AppKey("metrics")
 _EVENTS: Final[web.AppKey[Events]] = web.AppKey("events")
 _PAGE: Final[web.AppKey[Page]] = web.AppKey("page")
 
+BACKUP: Final = (b"RAFT", b"BACKUP")
+"""What it is called to fetch a backup, where it is asked whether a user may."""
+_NO_CREDENTIALS: Final = Refusal(b"NOAUTH Authentication required.")
+
 _FIGURES_HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
 def create_app(
-    ready: Readiness, backups: Backups | None = None, insight: Insight | None = None
+    ready: Readiness,
+    backups: Backups | None = None,
+    insight: Insight | None = None,
+    logins: Logins | None = None,
 ) -> web.Application:
     """Return the application.
 
-    `ready` is asked at every request to /readyz, `backups` gives the state, `insight` all the figures.
+    `ready` is asked at every request to /readyz, `backups` gives the state, `insight` all the figures, and
+    `logins` checks who wants a backup; without it everybody may have one.
     """
     app = web.Application(client_max_size=BODY_BYTES_MAX)
     app[_READY] = ready
@@ -64,6 +82,8 @@ def create_app(
     app.router.add_get("/readyz", _ready)
     if backups is not None:
         app[_BACKUPS] = backups
+        if logins is not None:
+            app[_LOGINS] = logins
         app.router.add_post("/backup", _backup)
     if insight is not None:
         _add_figures(app, insight)
@@ -161,6 +181,8 @@ async def _backup(request: web.Request) -> web.StreamResponse:
     if "Origin" in request.headers:
         # Browsers say where a POST comes from. A web page must not get at the data by way of its visitor.
         return web.Response(text="backups are not given to browsers", status=403)
+    if (refusal := await _refuse(request, BACKUP)) is not None:
+        return refusal
     stream = request.app[_BACKUPS].stream()
     try:
         try:
@@ -181,6 +203,43 @@ async def _backup(request: web.Request) -> web.StreamResponse:
         return response
     finally:
         await stream.aclose()
+
+
+async def _refuse(request: web.Request, argv: Sequence[bytes]) -> web.Response | None:
+    """Answer somebody who may not do what `argv` calls it, as a client would be answered; None: he may."""
+    logins = request.app.get(_LOGINS)
+    if logins is None or logins.accounts.open:
+        return None
+    credentials = _credentials(request.headers.get("Authorization", ""))
+    refusal: Refusal | None = _NO_CREDENTIALS
+    if credentials is not None:
+        user, password = credentials
+        refusal = await logins.check(request.remote or "", user, password)
+        if refusal is None:
+            refusal = logins.accounts.refuse(user, argv)
+    if refusal is None:
+        return None
+    text = refusal.text.decode(errors="replace")
+    if text.startswith("TRYAGAIN"):
+        return web.Response(text=text, status=503)
+    if text.startswith("NOPERM"):
+        return web.Response(text=text, status=403)
+    return web.Response(text=text, status=401, headers={"WWW-Authenticate": 'Basic realm="balsadb"'})
+
+
+def _credentials(header: str) -> tuple[bytes, bytes] | None:
+    """Read a user and a password, or a password alone as a bearer's token; None: there are none."""
+    scheme, _, value = header.partition(" ")
+    match scheme.lower():
+        case "bearer":
+            return DEFAULT, value.strip().encode(errors="surrogateescape")
+        case "basic":
+            try:
+                user, colon, password = base64.b64decode(value.strip(), validate=True).partition(b":")
+            except (binascii.Error, ValueError):
+                return None
+            return (user or DEFAULT, password) if colon else None
+    return None
 
 
 async def _metrics(request: web.Request) -> web.Response:

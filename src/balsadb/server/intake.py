@@ -17,6 +17,7 @@ from balsadb.replica.request import Lane, Request, RequestKind
 from balsadb.resp.encode import encode_reply
 from balsadb.server.commands import run
 from balsadb.server.commands.client_state import ClientState
+from balsadb.server.commands.connection import Login, read_login
 from balsadb.server.commands.view import NodeView
 from balsadb.server.commands.words import word
 from balsadb.server.telemetry import UNKNOWN_COMMAND, CommandCounts
@@ -33,6 +34,8 @@ Without it 250 KB of input can ask for many seconds of work (bad input 16)."""
 
 CHANGES = frozenset({b"ADD", b"REMOVE", b"REPLACE", b"TRANSFER"})
 """Subcommands of RAFT whose outcome the whole cluster decides."""
+_LOGINS = frozenset({b"AUTH", b"HELLO"})
+"""Commands that may have a password with them."""
 _NO_VERSION = b"-"
 """No key ever has it."""
 WATCHED_KEYS_MAX = 4_096
@@ -61,6 +64,7 @@ class Piece:
         "costly",
         "ended",
         "literals",
+        "login",
         "readonly",
         "reads",
         "resp3",
@@ -82,6 +86,8 @@ class Piece:
         """An EXEC of reads alone that is the only thing in the piece that needs the replica."""
         self.change: list[bytes] | None = None
         """A change of the members or of the leader; such a command has a piece of its own."""
+        self.login: Login | None = None
+        """A password to be checked, which takes a while; such a command has a piece of its own."""
         self.costly = False
         """True when its last command looks at many keys; the piece ends with it."""
         self.answers = 0
@@ -133,10 +139,18 @@ class _Transaction:
 class Intake:
     """Sorts the commands of one connection."""
 
-    __slots__ = ("_changed", "_counts", "_state", "_transaction", "_view", "_watched")
+    __slots__ = ("_changed", "_counts", "_log_out", "_state", "_transaction", "_view", "_watched")
 
-    def __init__(self, state: ClientState, view: NodeView, counts: CommandCounts) -> None:
+    def __init__(
+        self,
+        state: ClientState,
+        view: NodeView,
+        counts: CommandCounts,
+        log_out: Callable[[], None] | None = None,
+    ) -> None:
+        """`log_out` is called at a RESET, where there are users; without it nobody has a password."""
         self._state = state
+        self._log_out = log_out
         self._view = view
         self._counts = counts
         self._transaction: _Transaction | None = None
@@ -187,6 +201,8 @@ class Intake:
                     piece.costly = piece.ended = True
             elif command.name == b"RAFT" and word(argv[1]) in CHANGES:
                 self._change(piece, argv)
+            elif self._log_out is not None and command.name in _LOGINS:
+                self._log_in(piece, command, argv)
             else:
                 self._local(piece, command, argv)
             if piece.ended:
@@ -195,6 +211,15 @@ class Intake:
         self._counts.received[UNKNOWN_COMMAND if running is None else running.name] += piece.taken - counted
         if piece.block is not None and piece.answers > 1:
             self._log_block(piece)
+        return piece
+
+    def refuse(self, argv: list[bytes], refusal: Refusal) -> Piece:
+        """Return the piece of one command that its user may not run."""
+        piece = Piece(self._state.readonly, self._state.resp3)
+        piece.taken, piece.ended = 1, True
+        self._state.last_command = argv[0]
+        self._counts.add(lookup(argv[0]), 1)
+        self._refuse(piece, refusal)
         return piece
 
     def _say(self, piece: Piece, reply: Reply) -> None:
@@ -217,6 +242,18 @@ class Intake:
         piece.change = argv
         piece.answers = 1
         piece.size = sum(map(len, argv))
+
+    def _log_in(self, piece: Piece, command: Command, argv: list[bytes]) -> None:
+        """Take an AUTH or HELLO; one with a password waits until that is checked, and all behind it do."""
+        login = read_login(argv)
+        if not isinstance(login, Login):
+            self._local(piece, command, argv)
+            return
+        piece.ended = True
+        if piece.taken > 1:
+            piece.taken -= 1
+            return
+        piece.login = login
 
     def _local(self, piece: Piece, command: Command, argv: list[bytes]) -> None:
         """Answer a command that concerns this node alone."""
@@ -247,6 +284,9 @@ class Intake:
             self._end()
             self._state.reset()
             piece.literals.append((piece.answers, b"+RESET\r\n"))
+            if self._log_out is not None:
+                piece.ended = True  # what follows comes from somebody else, or from nobody
+                self._log_out()
         else:
             self._say(piece, run(self._state, self._view, argv))
 

@@ -1,7 +1,9 @@
 """How a new server finds the cluster that it is to join, and asks to be taken in.
 
 It has the client address of one server. As any client might, it asks there who the members are, and, once it
-can be reached itself, to be added. Everything after that goes between the servers.
+can be reached itself, to be added. Everything after that goes between the servers. Where clients need a
+password it logs in with its own, which is the same on all nodes; the file is read again each time, because a
+node keeps no password in memory.
 """
 
 from __future__ import annotations
@@ -14,9 +16,10 @@ from typing import Any
 
 import msgspec
 
-from balsadb.address import format_address, parse_address
+from balsadb.address import parse_address
 from balsadb.errors import ProtocolError, UsageError
 from balsadb.kv.reply import Mapping, Refusal, Reply, Status
+from balsadb.password_file import read_password_file
 from balsadb.raft.types import Configuration, Member, NodeId
 from balsadb.replica.replica import Replica
 from balsadb.resp.decode import ReplyParser, encode_command
@@ -45,12 +48,12 @@ class Found(msgspec.Struct, frozen=True):
     """True when the new node is a member already."""
 
 
-async def find(address: str, node: NodeId) -> Found:
+async def find(address: str, node: NodeId, password_file: str | None = None) -> Found:
     """Ask the server at a client address for its cluster. Raises UsageError when there is none in time."""
     deadline = asyncio.get_running_loop().time() + FIND_SECONDS_MAX
     while True:
         try:
-            return await _find(address, node)
+            return await _find(address, node, password_file)
         except (OSError, ProtocolError, TimeoutError) as error:
             if asyncio.get_running_loop().time() >= deadline:
                 raise UsageError(
@@ -59,9 +62,9 @@ async def find(address: str, node: NodeId) -> Found:
         await asyncio.sleep(PAUSE_SECONDS)
 
 
-async def _find(address: str, node: NodeId) -> Found:
-    status = _fields(await _ask(address, [b"RAFT", b"STATUS"]))
-    members = await _ask(address, [b"RAFT", b"MEMBERS"])
+async def _find(address: str, node: NodeId, password_file: str | None) -> Found:
+    status = _fields(await _ask(address, [b"RAFT", b"STATUS"], password_file))
+    members = await _ask(address, [b"RAFT", b"MEMBERS"], password_file)
     cluster_id = bytes.fromhex(_text(status.get(b"cluster_id")))
     if not cluster_id:
         raise ProtocolError("its cluster has not begun yet")
@@ -88,7 +91,13 @@ async def _find(address: str, node: NodeId) -> Found:
     return Found(configuration, ever, servers, node in everyone)
 
 
-async def ask_in(replica: Replica, addresses: Sequence[str], peer_address: str, client_address: str) -> None:
+async def ask_in(
+    replica: Replica,
+    addresses: Sequence[str],
+    peer_address: str,
+    client_address: str,
+    password_file: str | None = None,
+) -> None:
     """Ask to be added, at one server after another, until this node finds itself among the members."""
     node = replica.node.id
     words = [b"RAFT", b"ADD", b"%d" % node, peer_address.encode(), client_address.encode()]
@@ -97,9 +106,9 @@ async def ask_in(replica: Replica, addresses: Sequence[str], peer_address: str, 
         address = addresses[turn % len(addresses)]
         turn += 1
         try:
-            reply = await _ask(address, words)
+            reply = await _ask(address, words, password_file)
             problem = _text(reply.text) if isinstance(reply, Refusal) else ""
-        except (OSError, ProtocolError, TimeoutError) as error:
+        except (OSError, ProtocolError, TimeoutError, UsageError) as error:
             problem = f"no answer from {address} ({error or 'too slow'})"
         if problem and problem != said:
             sys.stderr.write(f"balsadb: not added yet: {problem}\n")
@@ -107,25 +116,49 @@ async def ask_in(replica: Replica, addresses: Sequence[str], peer_address: str, 
         await asyncio.sleep(PAUSE_SECONDS)
 
 
-async def _ask(address: str, words: Sequence[bytes]) -> Reply:
+async def _ask(address: str, words: Sequence[bytes], password_file: str | None) -> Reply:
     host, port = parse_address(address)
     async with asyncio.timeout(ASK_SECONDS_MAX):
         reader, writer = await names.connect(host, port, CONNECT_SECONDS_MAX, asyncio.open_connection)
         try:
-            writer.write(encode_command(words))
-            parser = ReplyParser()
-            received = 0
-            while data := await reader.read(64 * 1024):
-                received += len(data)
-                if received > REPLY_BYTES_MAX:
-                    break
-                if replies := parser.feed(data):
-                    return replies[0]
+            if password_file is not None:
+                password = read_password_file(password_file)
+                refusal = await _exchange(reader, writer, [b"AUTH", password])
+                if isinstance(refusal, Refusal):
+                    _check_login(address, refusal)
+                    return refusal
+            reply = await _exchange(reader, writer, words)
+            if isinstance(reply, Refusal):
+                _check_login(address, reply)
+            return reply
         finally:
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
-    raise ProtocolError(f"{format_address(host, port)} gave no answer")
+
+
+def _check_login(address: str, refusal: Refusal) -> None:
+    """Raise UsageError where only another password helps."""
+    if refusal.text.startswith((b"NOAUTH", b"WRONGPASS", b"ERR AUTH ")):
+        raise UsageError(
+            f"{address} says {_text(refusal.text)} Start this node with the --password-file of the others"
+        )
+
+
+async def _exchange(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, words: Sequence[bytes]
+) -> Reply:
+    """Send one command and return its answer."""
+    writer.write(encode_command(words))
+    parser = ReplyParser()
+    received = 0
+    while data := await reader.read(64 * 1024):
+        received += len(data)
+        if received > REPLY_BYTES_MAX:
+            break
+        if replies := parser.feed(data):
+            return replies[0]
+    raise ProtocolError("it gave no answer")
 
 
 def _fields(reply: Any) -> dict[Any, Any]:

@@ -13,6 +13,8 @@ from balsadb.server.commands.client_state import ClientState
 from balsadb.server.commands.view import NodeView
 from balsadb.server.connection import ClientConnection
 from balsadb.server.driver import Driver
+from balsadb.server.login_connection import LoginConnection, Strangers
+from balsadb.server.logins import Logins
 from balsadb.server.telemetry import CommandCounts
 
 STUCK_MS_MAX = 30_000
@@ -29,9 +31,16 @@ these clients is closed: each is within its own bounds, but there may be thousan
 class Listener:
     """Accepts clients and brings their requests to the driver."""
 
-    def __init__(self, driver: Driver, view: NodeView, clock: Clock, clients_max: int) -> None:
-        """`clients_max` clients at once; one more is told so and closed, as Redis does."""
+    def __init__(
+        self, driver: Driver, view: NodeView, clock: Clock, clients_max: int, logins: Logins | None = None
+    ) -> None:
+        """`clients_max` clients at once; one more is told so and closed, as Redis does.
+
+        Without `logins` everybody may do everything.
+        """
         self.view = view
+        self.logins = logins
+        self.strangers = Strangers(clients_max)
         self._clients_max = clients_max
         self.connections_received = 0
         self.commands_processed = 0
@@ -54,9 +63,7 @@ class Listener:
         """Listen. Raises OSError when the address is taken."""
         loop = asyncio.get_running_loop()
         # asyncio's default backlog costs a second in a connection storm.
-        self._server = await loop.create_server(
-            lambda: ClientConnection(self), host, port, backlog=1024, reuse_address=True
-        )
+        self._server = await loop.create_server(self.protocol, host, port, backlog=1024, reuse_address=True)
         for listening in self._server.sockets:
             sockets.keep_alive(listening)
         self._sweep()
@@ -75,6 +82,13 @@ class Listener:
             connection.flush()
             if connection.transport is not None:
                 connection.transport.close()
+        self.strangers.close()
+
+    def protocol(self) -> ClientConnection | LoginConnection:
+        """Return what a new connection begins as."""
+        if self.logins is None or self.logins.accounts.open:
+            return ClientConnection(self)
+        return LoginConnection(self, self.logins)
 
     # ---------------------------------------------------- for the connections
 
@@ -93,11 +107,21 @@ class Listener:
         """Tell whether the node holds so many requests that clients are not read (rule B1)."""
         return self._replica.held_bytes > HELD_BYTES_HIGH
 
+    @property
+    def has_room(self) -> bool:
+        """Tell whether there may be one more connection."""
+        return len(self._connections) + len(self.strangers) < self._clients_max
+
+    def users_changed(self) -> None:
+        """Look again at what every client may do."""
+        for connection in self._connections.values():
+            connection.user_changed()
+
     def opened(self, connection: ClientConnection) -> bool:
         """Register a new client; False when there are too many and it was closed."""
         transport = connection.transport
         assert transport is not None
-        if len(self._connections) >= self._clients_max:
+        if not self.has_room:
             transport.write(b"-ERR max number of clients reached\r\n")
             transport.close()
             return False

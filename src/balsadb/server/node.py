@@ -25,6 +25,7 @@ from typing import Self
 from balsadb.address import parse_address
 from balsadb.errors import DataError, UsageError
 from balsadb.kv.machine import StateMachine
+from balsadb.password_file import read_password_file
 from balsadb.raft.configuration import decode_configuration
 from balsadb.raft.node import Node as RaftNode
 from balsadb.raft.node import Options, Role
@@ -43,6 +44,8 @@ from balsadb.server.cuts import CutWriter
 from balsadb.server.driver import TICK_SECONDS, Driver
 from balsadb.server.insight import Insight, Parts
 from balsadb.server.listener import Listener
+from balsadb.server.logins import Logins
+from balsadb.server.passwords import OnePassword
 from balsadb.server.peers import STRANGERS_MAX, Peers
 from balsadb.server.snapshots import SnapshotReceiver, SnapshotSender
 from balsadb.storage.datadir import DataDirectory
@@ -92,6 +95,7 @@ class Node:
         others = 2 * max(len(config.cluster), MEMBERS_EXPECTED) + STRANGERS_MAX + HTTP_CONNECTIONS_MAX
         clients_max = descriptors.clients_max(others)
         _check_purpose(config)
+        self._logins = await self._make_logins(stack)
         self._open_storage(stack)
         initial, ever = await self._find_members()
         self.replica = self._make_replica(initial, ever)
@@ -107,7 +111,7 @@ class Node:
         stack.push_async_callback(self._close_state)
         self._driver.on_cuts = self._cuts.add
         self._driver.on_collect = self._cuts.collect
-        self._listener = Listener(self._driver, self, self._clock, clients_max)
+        self._listener = Listener(self._driver, self, self._clock, clients_max, self._logins)
         self._update_addresses()
         receiver = SnapshotReceiver(self._driver, self._cuts, self._states, self._files)
         self._peers = Peers(self._driver, self._admission, self._book, receiver)
@@ -131,6 +135,15 @@ class Node:
         # What lives now lives as long as the process: the collector need not look at it again.
         gc.collect()
         gc.freeze()
+
+    async def _make_logins(self, stack: contextlib.AsyncExitStack) -> Logins | None:
+        """Read the password, so that a bad file is found before anything is opened."""
+        if self.config.password_file is None:
+            return None
+        password = read_password_file(self.config.password_file)
+        logins = Logins(await asyncio.to_thread(OnePassword, password))
+        stack.callback(logins.close)
+        return logins
 
     def _watch(self, stack: contextlib.AsyncExitStack, receiver: SnapshotReceiver) -> None:
         self._insight = Insight(
@@ -199,7 +212,7 @@ class Node:
             return Configuration(voters=others, members=newest.members, cluster_id=newest.cluster_id), ever
         if config.join is None:
             raise UsageError("this node does not know where its cluster is; start it with --join once more")
-        self._found = await joining.find(config.join, config.id)
+        self._found = await joining.find(config.join, config.id, config.password_file)
         return self._found.configuration, self._found.ever
 
     def _ask_in(self, stack: contextlib.AsyncExitStack) -> None:
@@ -209,7 +222,10 @@ class Node:
             return
         assert self.config.join is not None
         servers = list(dict.fromkeys([self.config.join, *found.servers]))
-        asking = joining.ask_in(self.replica, servers, self.config.peer_address, self.config.advertise)
+        config = self.config
+        asking = joining.ask_in(
+            self.replica, servers, config.peer_address, config.advertise, config.password_file
+        )
         task = asyncio.get_running_loop().create_task(asking, name="join")
         stack.callback(task.cancel)
 
@@ -290,7 +306,7 @@ class Node:
 
         host, port = parse_address(address)
         backups = Backups(self._driver, self._cuts, f"{self._directory.group_path}/outgoing/backup")
-        app = http.create_app(self.unready, backups, self._insight)
+        app = http.create_app(self.unready, backups, self._insight, self._logins)
         runner = await http.start(app, host, port, HTTP_CONNECTIONS_MAX)
         stack.push_async_callback(http.stop, runner)
 

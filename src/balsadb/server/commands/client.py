@@ -33,7 +33,7 @@ def describe(client: ClientState, now_ms: int) -> bytes:
     return (
         b"id=%d addr=%b laddr=%b fd=-1 name=%b age=%d idle=%d flags=%b db=0 sub=0 psub=0 ssub=0 multi=%d "
         b"watch=0 qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 "
-        b"events=r cmd=%b user=default redir=-1 resp=%d lib-name=%b lib-ver=%b"
+        b"events=r cmd=%b user=%b redir=-1 resp=%d lib-name=%b lib-ver=%b"
         % (
             client.id,
             client.address.encode("utf-8", "replace"),
@@ -44,6 +44,7 @@ def describe(client: ClientState, now_ms: int) -> bytes:
             _flags(client),
             multi,
             _command_shown(client.last_command),
+            client.user if is_plain(client.user) and client.user else b"default",
             3 if client.resp3 else 2,
             client.lib_name,
             client.lib_version,

@@ -7,12 +7,13 @@ class ClientState:
     """One client connection, without its socket.
 
     The listener makes one per connection (or subclasses it) and keeps the counters up to date. Commands
-    change only `name`, `lib_name`, `lib_version`, `resp3`, `readonly`, `no_evict` and `no_touch`.
+    change only `name`, `lib_name`, `lib_version`, `resp3`, `readonly`, `no_evict`, `no_touch` and `user`.
     """
 
     __slots__ = (
         "address",
         "created_ms",
+        "failed_logins",
         "id",
         "last_command",
         "last_command_ms",
@@ -25,6 +26,7 @@ class ClientState:
         "queued",
         "readonly",
         "resp3",
+        "user",
     )
 
     def __init__(self, id: int, address: str = "", *, local_address: str = "", created_ms: int = 0) -> None:
@@ -40,6 +42,10 @@ class ClientState:
         """Wall time of the last command, for `idle` in CLIENT LIST; set once per piece of input."""
         self.last_command = b""
         """Name of the last command as the client wrote it; empty before the first."""
+        self.user = b"default"
+        """As whom it has logged in; empty when it has to and has not."""
+        self.failed_logins = 0
+        """How many wrong passwords have come over it."""
         self.queued = -1
         """Commands queued in an open MULTI; -1 outside of one."""
         self.name = b""
@@ -58,7 +64,8 @@ class ClientState:
         """CLIENT NO-TOUCH; remembered and shown, without effect: keys carry no access times."""
 
     def reset(self) -> None:
-        """Forget what commands have set, as RESET does. The identity and the counters stay."""
+        """Forget what commands have set, as RESET does. Identity and counters stay, and the user as
+        well: what becomes of that is the connection's matter."""
         self.name = b""
         self.resp3 = False
         self.readonly = False

@@ -23,10 +23,23 @@ _NO_PASSWORD: Final = Refusal(
     b"ERR AUTH <password> called without any password configured for the default user. "
     b"Are you sure your configuration is correct?"
 )
-_WRONG_PASSWORD: Final = Refusal(b"WRONGPASS invalid username-password pair or user is disabled.")
+WRONG_PASSWORD: Final = Refusal(b"WRONGPASS invalid username-password pair or user is disabled.")
+_PASSWORD: Final = b" "
+"""Where `_hello_options` puts it: no option is called so."""
 _NO_PROTOCOL: Final = Refusal(b"NOPROTO unsupported protocol version")
 _NOT_A_PROTOCOL: Final = Refusal(b"ERR Protocol version is not an integer or out of range")
 _NO_DATABASE: Final = Refusal(b"ERR DB index is out of range")
+
+
+class Login:
+    """A user's name and password, to be checked, and the AUTH or HELLO that they came with."""
+
+    __slots__ = ("argv", "password", "user")
+
+    def __init__(self, argv: list[bytes], user: bytes, password: bytes) -> None:
+        self.argv = argv
+        self.user = user
+        self.password = password
 
 
 def ping(client: ClientState, view: NodeView, argv: list[bytes]) -> Reply:
@@ -76,42 +89,69 @@ def readwrite(client: ClientState, view: NodeView, argv: list[bytes]) -> Reply:
 
 
 def auth(client: ClientState, view: NodeView, argv: list[bytes]) -> Reply:
-    """AUTH [username] password. There are no passwords yet, so a client that has one is misconfigured."""
-    if len(argv) < 2:
-        return wrong_arity(b"auth")
-    if len(argv) > 3:
-        return SYNTAX_ERROR
-    return _refuse_login(argv[1] if len(argv) == 3 else b"default")
+    """AUTH [username] password, where there are no passwords: a client that has one is misconfigured.
+
+    Where there are, the connection has them checked; see `read_login` and `logged_in`.
+    """
+    login = read_login(argv)
+    return _refuse_login(login) if isinstance(login, Login) else login
 
 
 def hello(client: ClientState, view: NodeView, argv: list[bytes]) -> Reply:
     """HELLO [2|3 [AUTH username password] [SETNAME name]]: all of it is checked before any of it is done."""
-    resp3 = client.resp3
+    login = read_login(argv)
+    if isinstance(login, Refusal):
+        return login
+    return _refuse_login(login) if login is not None else _greet(client, view, argv)
+
+
+def read_login(argv: list[bytes]) -> Login | Refusal | None:
+    """Return what an AUTH or HELLO wants checked; None for a HELLO that wants nothing.
+
+    A refusal says what is wrong with the command as it stands.
+    """
+    if word(argv[0]) == b"AUTH":
+        if len(argv) < 2:
+            return wrong_arity(b"auth")
+        if len(argv) > 3:
+            return SYNTAX_ERROR
+        return Login(argv, argv[1] if len(argv) == 3 else b"default", argv[-1])
     if len(argv) > 1:
         version = integer(argv[1])
         if version is None:
             return _NOT_A_PROTOCOL
         if version not in (2, 3):
             return _NO_PROTOCOL
-        resp3 = version == 3
     options = _hello_options(argv)
     if isinstance(options, Refusal):
         return options
-    if b"AUTH" in options:
-        return _refuse_login(options[b"AUTH"])
+    return Login(argv, options[b"AUTH"], options[_PASSWORD]) if b"AUTH" in options else None
+
+
+def logged_in(client: ClientState, view: NodeView, login: Login) -> Reply:
+    """Do what an AUTH or HELLO wants, whose password was the right one."""
+    client.user = login.user
+    return OK if word(login.argv[0]) == b"AUTH" else _greet(client, view, login.argv)
+
+
+def _greet(client: ClientState, view: NodeView, argv: list[bytes]) -> Reply:
+    """Do what a HELLO wants that was checked."""
+    options = _hello_options(argv)
+    assert not isinstance(options, Refusal)
     client.name = options.get(b"SETNAME", client.name)
-    client.resp3 = resp3
+    if len(argv) > 1:
+        client.resp3 = integer(argv[1]) == 3
     return _greeting(client, view.status())
 
 
 def _hello_options(argv: list[bytes]) -> dict[bytes, bytes] | Refusal:
-    """Return the user name of AUTH and the name of SETNAME, as far as they are given."""
+    """Return the user of AUTH, the password, and the name of SETNAME, as far as they are given."""
     options: dict[bytes, bytes] = {}
     at = 2
     while at < len(argv):
         option, left = word(argv[at]), len(argv) - at - 1
         if option == b"AUTH" and left >= 2:
-            options[b"AUTH"] = argv[at + 1]
+            options[b"AUTH"], options[_PASSWORD] = argv[at + 1], argv[at + 2]
             at += 3
         elif option == b"SETNAME" and left >= 1:
             if not is_name(argv[at + 1]):
@@ -137,5 +177,5 @@ def _greeting(client: ClientState, status: NodeStatus) -> Reply:
     )
 
 
-def _refuse_login(user: bytes) -> Refusal:
-    return _NO_PASSWORD if user == b"default" else _WRONG_PASSWORD
+def _refuse_login(login: Login) -> Refusal:
+    return _NO_PASSWORD if login.user == b"default" else WRONG_PASSWORD
