@@ -28,10 +28,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from balsadb.address import parse_address
 from balsadb.errors import BalsaError, UsageError
+
+if TYPE_CHECKING:
+    from balsadb.client.tls import TlsSetting
 
 EXIT_WITH_STDIN = "BALSADB_EXIT_WITH_STDIN"
 """Variable that makes `balsadb serve` leave when its standard input ends."""
@@ -108,6 +111,8 @@ class LocalCluster:
     it free ports are taken. `settings` go into every node's configuration file (`{"heartbeat-ms": 20}`).
     `dial[a][b]` makes node `a` reach node `b` at another address, such as a proxy that cuts links, and
     `advertise[a]` is where clients are told to reach node `a`; both may be filled in until the node starts.
+    `node_settings[a]` are settings of node `a` alone, and `tls` is how its client ports are spoken to (as
+    for a Clerk) by this object itself, when the settings say that they speak TLS.
     """
 
     def __init__(
@@ -121,6 +126,8 @@ class LocalCluster:
         advertise: Mapping[int, str] | None = None,
         command: Sequence[str] | None = None,
         host: str = "127.0.0.1",
+        tls: TlsSetting = False,
+        node_settings: Mapping[int, Mapping[str, object]] | None = None,
     ) -> None:
         if not 1 <= nodes <= NODES_MAX:
             raise UsageError(f"a local cluster has 1 to {NODES_MAX} nodes, not {nodes}")
@@ -129,6 +136,8 @@ class LocalCluster:
         self._joined: dict[int, str] = {}
         """Client addresses through which nodes join that were not there at first."""
         self.advertise = dict(advertise or {})
+        self.tls = tls
+        self.node_settings = {node: dict(table) for node, table in (node_settings or {}).items()}
         self._command = list(command or (sys.executable, "-P", "-m", "balsadb", "serve"))
         self._temporary = directory is None
         self.directory = Path(tempfile.mkdtemp(prefix="balsadb-") if directory is None else directory)
@@ -157,7 +166,7 @@ class LocalCluster:
         claims = []
         # Also those that are not our children: a user may have started one again by hand.
         for node in self.nodes.values():
-            facts = {} if node.paused else _raft_facts(node.client_address)
+            facts = {} if node.paused else _raft_facts(node.client_address, self.tls)
             if facts.get("raft_role") == "leader":
                 claims.append((int(facts.get("raft_term", 0)), node.id))
         return max(claims)[1] if claims else None
@@ -336,6 +345,7 @@ class LocalCluster:
             "dial": [f"{peer}={address}" for peer, address in sorted(self.dial[node.id].items())],
             **({"advertise": self.advertise[node.id]} if node.id in self.advertise else {}),
             **self.settings,
+            **self.node_settings.get(node.id, {}),
         }
         if node.id in self._joined:
             table["join"] = self._joined[node.id]
@@ -407,12 +417,12 @@ def _is_ready(http_address: str) -> bool:
         return False
 
 
-def _raft_facts(client_address: str) -> dict[str, str]:
+def _raft_facts(client_address: str, tls: TlsSetting) -> dict[str, str]:
     from balsadb.client.ask import ask, parse_info
     from balsadb.errors import ClientError, ProtocolError
 
     try:
-        return parse_info(ask(parse_address(client_address), ["INFO", "raft"], ASK_SECONDS))
+        return parse_info(ask(parse_address(client_address), ["INFO", "raft"], ASK_SECONDS, tls))
     except (ClientError, ProtocolError):
         return {}
 

@@ -1,8 +1,8 @@
 """What both ends of a TLS connection need: files into contexts, and failures into words.
 
-Nothing older than TLS 1.2 is spoken, and no context here ever accepts a certificate without checking it. Who is
-at the other end is decided by those who use it: clients by the name of the server, servers among each other by
-the node id (`server/trust.py`).
+Nothing older than TLS 1.2 is spoken, and no context here ever accepts a certificate without checking it. Who
+is at the other end is decided by those who use it: clients by the name of the server, servers among each
+other by the node id (`server/trust.py`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,13 @@ SYSTEM: Final = "system"
 """Instead of a file of CAs: those that this machine trusts anyway."""
 
 _NO_TLS: Final = frozenset(
-    {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST", "UNKNOWN_PROTOCOL", "PACKET_LENGTH_TOO_LONG"}
+    {
+        "WRONG_VERSION_NUMBER",
+        "HTTP_REQUEST",
+        "HTTPS_PROXY_REQUEST",
+        "UNKNOWN_PROTOCOL",
+        "PACKET_LENGTH_TOO_LONG",
+    }
 )
 _WORDS: Final = {
     **dict.fromkeys(_NO_TLS, "it does not speak TLS"),
@@ -64,8 +70,8 @@ def listening_context() -> ssl.SSLContext:
     """Return what a server begins with. It shows no certificate and asks for none yet."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # Renegotiation is a way to make a server work for nothing. Resumed sessions would outlive the certificates
-    # with which they began; connections here live long, so a whole handshake each is cheap.
+    # Renegotiation is a way to make a server work for nothing. Resumed sessions would outlive the
+    # certificates with which they began; connections here live long, so a whole handshake each is cheap.
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_TICKET
     context.num_tickets = 0
     return context

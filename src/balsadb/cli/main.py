@@ -10,9 +10,9 @@ from typing import Annotated
 
 import typer
 
-from balsadb.cli import benching, membership, recovery
+from balsadb.cli import benching, membership, recovery, serving
 from balsadb.cli.failing import FAILED, sentences
-from balsadb.cli.flags import Json, Seconds, Servers
+from balsadb.cli.flags import Json, Seconds, Servers, talks
 from balsadb.errors import UsageError
 from balsadb.version import __version__
 
@@ -95,128 +95,11 @@ def demo(
     run(nodes, directory, base_port)
 
 
-@app.command()
-def serve(
-    id: Annotated[int | None, typer.Option(envvar="BALSADB_ID", help="This node's id, 1 or greater.")] = None,
-    data_dir: Annotated[
-        str | None, typer.Option(metavar="DIR", envvar="BALSADB_DATA_DIR", help="Where its data is.")
-    ] = None,
-    listen: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", envvar="BALSADB_LISTEN", help="Where clients connect.")
-    ] = None,
-    peer_listen: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST:PORT",
-            envvar="BALSADB_PEER_LISTEN",
-            help="Where other servers connect.  [default: as in --cluster]",
-        ),
-    ] = None,
-    http_listen: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST:PORT",
-            envvar="BALSADB_HTTP_LISTEN",
-            help="Where the dashboard, /metrics, /readyz and others answer.",
-        ),
-    ] = None,
-    cluster: Annotated[
-        str | None,
-        typer.Option(
-            metavar="1=HOST:PORT,2=HOST:PORT,...",
-            envvar="BALSADB_CLUSTER",
-            help="Peer addresses of all initial members; the same text on every node.",
-        ),
-    ] = None,
-    dial: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="ID=HOST:PORT",
-            envvar="BALSADB_DIAL",
-            help="Reach a peer at another address than its own (NAT, proxies). May be repeated.",
-        ),
-    ] = None,
-    advertise: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST:PORT",
-            envvar="BALSADB_ADVERTISE",
-            help="What clients are told as this node's address.  [default: --listen]",
-        ),
-    ] = None,
-    election_timeout_ms: Annotated[
-        int | None,
-        typer.Option(
-            envvar="BALSADB_ELECTION_TIMEOUT_MS", help="Silence until a new leader is sought.  [default: 500]"
-        ),
-    ] = None,
-    heartbeat_ms: Annotated[
-        int | None,
-        typer.Option(
-            envvar="BALSADB_HEARTBEAT_MS", help="How often the leader says that it lives.  [default: 50]"
-        ),
-    ] = None,
-    snapshot_log_bytes: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SIZE",
-            envvar="BALSADB_SNAPSHOT_LOG_BYTES",
-            help="Log kept before a snapshot; a segment file is a quarter of it.  [default: 64MiB]",
-        ),
-    ] = None,
-    request_timeout_ms: Annotated[
-        int | None,
-        typer.Option(
-            envvar="BALSADB_REQUEST_TIMEOUT_MS",
-            help="When a request without an outcome is answered with an error.  [default: 2500]",
-        ),
-    ] = None,
-    join: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST:PORT",
-            envvar="BALSADB_JOIN",
-            help="For a new node: the client address of any server of the cluster that it joins.",
-        ),
-    ] = None,
-    config: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE.toml",
-            envvar="BALSADB_CONFIG",
-            help="File with any of these settings, named like the flags. Flags and variables win.",
-        ),
-    ] = None,
-) -> None:
-    """Run one server.
-
-    \b
-    balsadb serve --id 1 --data-dir /var/lib/balsadb --listen db1:7001 --http-listen db1:9001 \\
-                  --cluster 1=db1:8001,2=db2:8001,3=db3:8001
-    balsadb serve --id 4 --data-dir /var/lib/balsadb --listen db4:7001 --peer-listen db4:8001 --join db1:7001
-    balsadb serve --config node-1.toml
-    """
-    from balsadb.cli.serve import serve as run
-
-    settings = {
-        "id": id,
-        "data_dir": data_dir,
-        "listen": listen,
-        "peer_listen": peer_listen,
-        "http_listen": http_listen,
-        "cluster": cluster,
-        "join": join,
-        "dial": dial,
-        "advertise": advertise,
-        "election_timeout_ms": election_timeout_ms,
-        "heartbeat_ms": heartbeat_ms,
-        "snapshot_log_bytes": snapshot_log_bytes,
-        "request_timeout_ms": request_timeout_ms,
-    }
-    run(settings, config)
+app.command()(serving.serve)
 
 
 @app.command()
+@talks
 def get(key: Key, servers: Servers = None, timeout: Seconds = 10.0) -> None:
     """Print the value of a key. Without such a key: print nothing, exit status 1.
 
@@ -230,6 +113,7 @@ def get(key: Key, servers: Servers = None, timeout: Seconds = 10.0) -> None:
 
 
 @app.command()
+@talks
 def put(key: Key, value: Value, servers: Servers = None, timeout: Seconds = 10.0) -> None:
     """Set a key to a value.
 
@@ -243,6 +127,7 @@ def put(key: Key, value: Value, servers: Servers = None, timeout: Seconds = 10.0
 
 
 @app.command()
+@talks
 def append(key: Key, value: Value, servers: Servers = None, timeout: Seconds = 10.0) -> None:
     """Append to the value of a key and print its new length.
 
@@ -255,6 +140,7 @@ def append(key: Key, value: Value, servers: Servers = None, timeout: Seconds = 1
 
 
 @app.command(name="del")
+@talks
 def delete(
     keys: Annotated[list[str], typer.Argument(metavar="KEY", show_default=False)],
     servers: Servers = None,
@@ -271,6 +157,7 @@ def delete(
 
 
 @app.command()
+@talks
 def status(
     servers: Servers = None,
     timeout: Seconds = 2.0,
@@ -292,6 +179,7 @@ def status(
 
 
 @app.command()
+@talks
 def doctor(servers: Servers = None, timeout: Seconds = 2.0, as_json: Json = False) -> None:
     """Say what is wrong with the cluster, and what to do about it.
 
@@ -308,6 +196,7 @@ def doctor(servers: Servers = None, timeout: Seconds = 2.0, as_json: Json = Fals
 
 
 @app.command()
+@talks
 def digest(servers: Servers = None, timeout: Seconds = 10.0, as_json: Json = False) -> None:
     """Check that all servers hold the same state.
 
@@ -322,10 +211,11 @@ def digest(servers: Servers = None, timeout: Seconds = 10.0, as_json: Json = Fal
         raise typer.Exit(FAILED)
 
 
-app.command()(membership.transfer)
+app.command()(talks(membership.transfer))
 
 
 @app.command()
+@talks
 def backup(
     file: Annotated[str, typer.Argument(metavar="FILE", show_default=False)],
     source: Annotated[
@@ -409,7 +299,7 @@ def restore(
 
 
 app.command()(recovery.recover)
-app.command()(benching.bench)
+app.command()(talks(benching.bench))
 
 
 @app.command()

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from balsadb.cli.flags import Json, Seconds, Servers
+from balsadb.cli.flags import Json, Seconds, Servers, talks
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="See and change who the servers are.")
 
@@ -15,6 +15,7 @@ NewNodes = Annotated[list[str], typer.Argument(metavar="ID=PEER-ADDRESS,CLIENT-A
 
 
 @app.command(name="list")
+@talks
 def list_(servers: Servers = None, timeout: Seconds = 5.0, as_json: Json = False) -> None:
     """Show the members, as the leader sees them.
 
@@ -27,6 +28,7 @@ def list_(servers: Servers = None, timeout: Seconds = 5.0, as_json: Json = False
 
 
 @app.command()
+@talks
 def add(nodes: NewNodes, servers: Servers = None, timeout: Seconds = 120.0, as_json: Json = False) -> None:
     """Make new nodes voters, and wait until they are.
 
@@ -42,6 +44,7 @@ def add(nodes: NewNodes, servers: Servers = None, timeout: Seconds = 120.0, as_j
 
 
 @app.command()
+@talks
 def remove(
     nodes: Annotated[list[int], typer.Argument(metavar="ID", show_default=False)],
     servers: Servers = None,
@@ -61,6 +64,7 @@ def remove(
 
 
 @app.command()
+@talks
 def replace(
     old: Node,
     new: Annotated[str, typer.Argument(metavar="ID=PEER-ADDRESS,CLIENT-ADDRESS", show_default=False)],

@@ -10,6 +10,7 @@ from typing import Any
 from balsadb.address import format_address
 from balsadb.client.call import Address
 from balsadb.client.servers import describe_failure
+from balsadb.client.tls import TlsSetting, client_context
 from balsadb.client.words import Word, encode, to_python
 from balsadb.errors import CommandError, NoServer, OutcomeUnknown
 from balsadb.kv.reply import Refusal
@@ -18,20 +19,24 @@ from balsadb.resp.decode import ReplyParser
 RECEIVE_BYTES = 64 * 1024
 
 
-def ask(address: Address, command: Sequence[Word], timeout: float) -> Any:
-    """Send one command to one server and return its answer.
+def ask(address: Address, command: Sequence[Word], timeout: float, tls: TlsSetting = None) -> Any:
+    """Send one command to one server and return its answer. `tls` is as for a Clerk.
 
     Raises `NoServer` when it can't be reached, `OutcomeUnknown` when no answer comes, `CommandError` when the
     answer is an error, and `ProtocolError` when it is nonsense.
     """
     deadline = time.monotonic() + timeout
     where = format_address(*address)
+    context = client_context(tls)
     try:
         connection = socket.create_connection(address, timeout)
+        if context is not None:
+            connection = context.wrap_socket(connection, server_hostname=address[0])
     except OSError as error:
         raise NoServer(f"no server answers at {where} ({describe_failure(error)})") from None
     with connection:
         parser = ReplyParser()
+        replies: list[Any] = []
         try:
             connection.sendall(encode(*command))
             while True:
@@ -42,10 +47,21 @@ def ask(address: Address, command: Sequence[Word], timeout: float) -> Any:
                 if replies := parser.feed(data):
                     break
         except OSError as error:
+            if is_refusal(error):
+                raise NoServer(f"no server answers at {where} ({describe_failure(error)})") from None
             raise OutcomeUnknown(f"{where} did not answer ({describe_failure(error)})") from None
     if isinstance(replies[0], Refusal):
         raise CommandError(replies[0].text.decode(errors="replace"))
     return to_python(replies[0])
+
+
+def is_refusal(error: OSError) -> bool:
+    """Tell whether a server has broken off the TLS handshake, which in TLS 1.3 a client learns only later."""
+    if type(error).__module__ != "ssl":
+        return False
+    from balsadb.tls import REFUSALS
+
+    return getattr(error, "reason", None) in REFUSALS
 
 
 def parse_info(reply: Any) -> dict[str, str]:

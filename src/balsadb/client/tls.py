@@ -5,13 +5,14 @@
     Clerk(servers)                                          as BALSADB_TLS_CA, _CERT and _KEY say
     Clerk(servers, tls=False)                               no TLS, whatever they say
 
-A server's certificate must hold the host by which it is reached, name or IP address. There is no way back to a
-connection without TLS: one that can't be made with it is not made.
+A server's certificate must hold the host by which it is reached, name or IP address. There is no way back to
+a connection without TLS: one that can't be made with it is not made.
 """
 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 CA_VARIABLE: Final = "BALSADB_TLS_CA"
 CERT_VARIABLE: Final = "BALSADB_TLS_CERT"
 KEY_VARIABLE: Final = "BALSADB_TLS_KEY"
+_READ_BYTES: Final = 256 * 1024
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,69 @@ def from_environment() -> Tls | None:
     if key is not None and cert is None:
         raise UsageError("--tls-key is of no use without --tls-cert")
     return None if ca is None and cert is None else Tls(ca or "system", cert, key)
+
+
+class TlsClient:
+    """One end of a TLS connection without a socket: bytes in, bytes out."""
+
+    def __init__(self, context: SSLContext, host: str) -> None:
+        """`host` is what the certificate must hold."""
+        import ssl
+
+        self._want_read = ssl.SSLWantReadError
+        self._end = ssl.SSLZeroReturnError
+        self._context, self._host = context, host
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
+        self.begun = False
+        """True once the handshake has begun."""
+        self.done = False
+        """True once it is over."""
+        self.ended = False
+        """True when the other end has said that nothing more will come."""
+
+    def anew(self) -> TlsClient:
+        """Return another one for another connection to the same host."""
+        return TlsClient(self._context, self._host)
+
+    def begin(self) -> bytes:
+        """Begin the handshake; returns what is to be sent."""
+        self.begun = True
+        return self._shake_hands()
+
+    def send(self, data: bytes) -> bytes:
+        """Return what is to be sent for these bytes."""
+        self._tls.write(data)
+        return self._outgoing.read()
+
+    def receive(self, data: bytes) -> tuple[bytes, bytes]:
+        """Take what has arrived; returns the bytes that were sent to us, and what is to be sent now.
+
+        Raises `ssl.SSLError`.
+        """
+        self._incoming.write(data)
+        if not self.done:
+            answer = self._shake_hands()
+            if not self.done:
+                return b"", answer
+        else:
+            answer = b""
+        pieces = []
+        try:
+            while piece := self._tls.read(_READ_BYTES):
+                pieces.append(piece)
+            self.ended = True
+        except self._want_read:
+            pass
+        except self._end:
+            self.ended = True
+        return b"".join(pieces), answer + self._outgoing.read()
+
+    def _shake_hands(self) -> bytes:
+        with suppress(self._want_read):
+            self._tls.do_handshake()
+            self.done = True
+        return self._outgoing.read()
 
 
 @lru_cache(maxsize=8)

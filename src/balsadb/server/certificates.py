@@ -1,8 +1,8 @@
 """The certificates of one port: contexts made of files, tried out before they are used, and made anew later.
 
-A server that shows a certificate which nobody takes is found out by those who can't connect. So a certificate is
-tried in memory first, in a handshake of this process with itself, which also tells what it says: until when it
-is valid, and whom it names.
+A server that shows a certificate which nobody takes is found out by those who can't connect. So a
+certificate is tried in memory first, in a handshake of this process with itself, which also tells what it
+says: until when it is valid, and whom it names.
 """
 
 from __future__ import annotations

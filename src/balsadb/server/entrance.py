@@ -1,21 +1,20 @@
 """A port that speaks TLS: connections are let in when they get through the handshake in time.
 
-Until then a connection belongs to nobody and yet takes an open file, and a stranger can have as many of them as
-there is room for. So they have a bound, past which the oldest one goes: an honest handshake takes milliseconds.
+Until then a connection belongs to nobody and yet takes an open file, and a stranger can have as many of them
+as there is room for. So they have a bound, past which the oldest one goes: an honest handshake takes
+milliseconds.
 
-The event loops' own servers would do the handshake by themselves, but tell nobody that one has failed, and let
-any number wait. So connections are accepted here and handed over to the loop one by one.
+The event loops' own servers would do the handshake by themselves, but tell nobody that one has failed, and
+let any number wait. So connections are accepted here and handed over to the loop one by one.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 from collections.abc import Callable
 
 from balsadb.address import format_address
-from balsadb.errors import UsageError
 from balsadb.server.certificates import Certificates
 from balsadb.tls import HANDSHAKE_SECONDS_MAX, SHUTDOWN_SECONDS_MAX, describe
 
@@ -42,8 +41,10 @@ class Entrance:
         self._room = room
         self._refused = refused
         self._accepting: list[asyncio.Task[None]] = []
-        self._arriving: dict[asyncio.Task[None], None] = {}
+        self._arriving: dict[asyncio.Task[None], socket.socket] = {}
         """Handshakes under way, the oldest first."""
+        self._ours: set[socket.socket] = set()
+        """Connections of them that the event loop does not have yet."""
 
     async def start(self, host: str, port: int, backlog: int) -> None:
         """Listen. Raises OSError when the address is taken."""
@@ -80,17 +81,18 @@ class Entrance:
                 await asyncio.sleep(ACCEPT_PAUSE_SECONDS)
                 continue
             task = loop.create_task(self._let_in(connection), name="tls")
-            self._arriving[task] = None
-            task.add_done_callback(lambda done: self._arriving.pop(done, None))
+            self._arriving[task] = connection
+            self._ours.add(connection)
+            task.add_done_callback(self._ended)
             if len(self._arriving) > max(1, self._room()):
                 next(iter(self._arriving)).cancel()
 
     async def _let_in(self, connection: socket.socket) -> None:
-        handed_over = False
+        where = "a client that has left"
         try:
             where = format_address(*connection.getpeername()[:2])
             context = self._certificates.accepting
-            handed_over = True
+            self._ours.discard(connection)
             await asyncio.get_running_loop().connect_accepted_socket(
                 self._make,
                 connection,
@@ -98,12 +100,11 @@ class Entrance:
                 ssl_handshake_timeout=HANDSHAKE_SECONDS_MAX,
                 ssl_shutdown_timeout=SHUTDOWN_SECONDS_MAX,
             )
-        except UsageError as error:
-            self._refused(str(error))
         except OSError as error:
-            if handed_over:
-                self._refused(f"{where}: {describe(error)}")
-        finally:
-            if not handed_over:
-                with contextlib.suppress(OSError):
-                    connection.close()
+            self._refused(f"{where}: {describe(error)}")
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        connection = self._arriving.pop(task)
+        if connection in self._ours:  # it ended before it had begun
+            self._ours.remove(connection)
+            connection.close()

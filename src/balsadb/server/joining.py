@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import sys
 from collections.abc import Sequence
+from ssl import SSLContext, SSLError
 from typing import Any
 
 import msgspec
@@ -21,6 +22,7 @@ from balsadb.raft.types import Configuration, Member, NodeId
 from balsadb.replica.replica import Replica
 from balsadb.resp.decode import ReplyParser, encode_command
 from balsadb.server import names
+from balsadb.tls import describe
 
 FIND_SECONDS_MAX = 10.0
 """How long a starting node looks for its cluster before it gives up."""
@@ -45,23 +47,22 @@ class Found(msgspec.Struct, frozen=True):
     """True when the new node is a member already."""
 
 
-async def find(address: str, node: NodeId) -> Found:
+async def find(address: str, node: NodeId, tls: SSLContext | None = None) -> Found:
     """Ask the server at a client address for its cluster. Raises UsageError when there is none in time."""
     deadline = asyncio.get_running_loop().time() + FIND_SECONDS_MAX
     while True:
         try:
-            return await _find(address, node)
+            return await _find(address, node, tls)
         except (OSError, ProtocolError, TimeoutError) as error:
-            if asyncio.get_running_loop().time() >= deadline:
-                raise UsageError(
-                    f"--join {address}: no cluster is found there ({error or 'no answer'})"
-                ) from None
+            # What a certificate lacks will not come by waiting.
+            if isinstance(error, SSLError) or asyncio.get_running_loop().time() >= deadline:
+                raise UsageError(f"--join {address}: no cluster is found there ({_why(error)})") from None
         await asyncio.sleep(PAUSE_SECONDS)
 
 
-async def _find(address: str, node: NodeId) -> Found:
-    status = _fields(await _ask(address, [b"RAFT", b"STATUS"]))
-    members = await _ask(address, [b"RAFT", b"MEMBERS"])
+async def _find(address: str, node: NodeId, tls: SSLContext | None) -> Found:
+    status = _fields(await _ask(address, [b"RAFT", b"STATUS"], tls))
+    members = await _ask(address, [b"RAFT", b"MEMBERS"], tls)
     cluster_id = bytes.fromhex(_text(status.get(b"cluster_id")))
     if not cluster_id:
         raise ProtocolError("its cluster has not begun yet")
@@ -88,7 +89,13 @@ async def _find(address: str, node: NodeId) -> Found:
     return Found(configuration, ever, servers, node in everyone)
 
 
-async def ask_in(replica: Replica, addresses: Sequence[str], peer_address: str, client_address: str) -> None:
+async def ask_in(
+    replica: Replica,
+    addresses: Sequence[str],
+    peer_address: str,
+    client_address: str,
+    tls: SSLContext | None = None,
+) -> None:
     """Ask to be added, at one server after another, until this node finds itself among the members."""
     node = replica.node.id
     words = [b"RAFT", b"ADD", b"%d" % node, peer_address.encode(), client_address.encode()]
@@ -97,20 +104,23 @@ async def ask_in(replica: Replica, addresses: Sequence[str], peer_address: str, 
         address = addresses[turn % len(addresses)]
         turn += 1
         try:
-            reply = await _ask(address, words)
+            reply = await _ask(address, words, tls)
             problem = _text(reply.text) if isinstance(reply, Refusal) else ""
         except (OSError, ProtocolError, TimeoutError) as error:
-            problem = f"no answer from {address} ({error or 'too slow'})"
+            problem = f"no answer from {address} ({_why(error)})"
         if problem and problem != said:
             sys.stderr.write(f"balsadb: not added yet: {problem}\n")
             said = problem
         await asyncio.sleep(PAUSE_SECONDS)
 
 
-async def _ask(address: str, words: Sequence[bytes]) -> Reply:
+async def _ask(address: str, words: Sequence[bytes], tls: SSLContext | None) -> Reply:
     host, port = parse_address(address)
+    options: dict[str, Any] = {} if tls is None else {"ssl": tls, "server_hostname": host}
     async with asyncio.timeout(ASK_SECONDS_MAX):
-        reader, writer = await names.connect(host, port, CONNECT_SECONDS_MAX, asyncio.open_connection)
+        reader, writer = await names.connect(
+            host, port, CONNECT_SECONDS_MAX, lambda to, port: asyncio.open_connection(to, port, **options)
+        )
         try:
             writer.write(encode_command(words))
             parser = ReplyParser()
@@ -126,6 +136,10 @@ async def _ask(address: str, words: Sequence[bytes]) -> Reply:
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
     raise ProtocolError(f"{format_address(host, port)} gave no answer")
+
+
+def _why(error: Exception) -> str:
+    return describe(error) if isinstance(error, SSLError) else str(error) or "no answer"
 
 
 def _fields(reply: Any) -> dict[Any, Any]:

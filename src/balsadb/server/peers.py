@@ -349,7 +349,9 @@ class Peers:
                 pause = REFUSED_SECONDS
             except ProtocolError as error:
                 reason = str(error)
-                pause = REFUSED_SECONDS if isinstance(error, Untrusted) else min(pause * 2, REDIAL_SECONDS_MAX)
+                pause = (
+                    REFUSED_SECONDS if isinstance(error, Untrusted) else min(pause * 2, REDIAL_SECONDS_MAX)
+                )
             except (OSError, TimeoutError):
                 # That a server does not answer is nothing new when it is down; no line for every attempt.
                 reason = last_reason

@@ -1,9 +1,9 @@
 """Things made of files that may be replaced while the server runs: certificates, keys, secrets.
 
 Whoever wants the thing gets it as the files are now. That they have changed is seen by their times and sizes,
-which costs microseconds, so it is looked at whenever a connection is made. SIGHUP has it looked at once, for the
-line in the log. When the new files are of no use the former thing stays, and the log says why: a server with
-the certificate of yesterday is better than none.
+which costs microseconds, so it is looked at whenever a connection is made. SIGHUP has it looked at once, for
+the line in the log. When the new files are of no use the former thing stays, and the log says why: a server
+with the certificate of yesterday is better than none.
 """
 
 from __future__ import annotations

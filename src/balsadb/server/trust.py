@@ -2,12 +2,13 @@
 
 Two ways, each sufficient, and both together if both are set up:
 
-* **Certificates** (TLS both ways). Every node shows one of the cluster's own CA, and it must name the node that
+* **Certificates** (TLS both ways). Every node shows one of the cluster's own CA, and it must name the node
+that
   the hello speaks of, as the URI `balsadb://node/3` among its subject's alternative names.
 * **A shared secret**, which both prove to know without telling it (`wire/proof.py`).
 
-Whether that node is a member is then for `admission.py` to say: a node that was removed is refused whatever it
-can prove, and its id never comes back. So removing a node is also how its key is revoked.
+Whether that node is a member is then for `admission.py` to say: a node that was removed is refused whatever
+it can prove, and its id never comes back. So removing a node is also how its key is revoked.
 """
 
 from __future__ import annotations
@@ -57,7 +58,9 @@ class Secrets:
     def __init__(self, path: str) -> None:
         """Raises UsageError when the file can't be used."""
         self._secrets: Reloaded[tuple[bytes, ...]] = Reloaded(
-            [path], lambda: _read_secrets(path), lambda found: f"--peer-secret-file {path} ({len(found)} in it)"
+            [path],
+            lambda: _read_secrets(path),
+            lambda found: f"--peer-secret-file {path} ({len(found)} in it)",
         )
 
     @property
@@ -82,7 +85,9 @@ def _read_secrets(path: str) -> tuple[bytes, ...]:
     with tls.reading(path, what), open(path, "rb") as file:
         found = tuple(line.strip() for line in file.read(64 * 1024).splitlines() if line.strip())
     if not found or len(found) > SECRETS_MAX:
-        raise UsageError(f"{what} {path} must hold 1 to {SECRETS_MAX} secrets, one a line; it has {len(found)}")
+        raise UsageError(
+            f"{what} {path} must hold 1 to {SECRETS_MAX} secrets, one a line; it has {len(found)}"
+        )
     if any(len(secret) < SECRET_BYTES_MIN for secret in found):
         raise UsageError(
             f"{what} {path}: a secret has fewer than {SECRET_BYTES_MIN} characters; "
@@ -218,7 +223,9 @@ class Reception:
         if self._trust.secrets is None:
             return self._answer(hello)
         if hello.authentication != SHARED_SECRET or len(hello.nonce) != NONCE_BYTES:
-            return self._refuse("secret", hello, "a proof of the shared secret is needed (--peer-secret-file)")
+            return self._refuse(
+                "secret", hello, "a proof of the shared secret is needed (--peer-secret-file)"
+            )
         self._nonce = secrets.token_bytes(NONCE_BYTES)
         return Challenge(self._nonce)
 
@@ -241,4 +248,3 @@ class Reception:
 def certificate_of(transport: asyncio.BaseTransport | asyncio.StreamWriter) -> Mapping[str, Any] | None:
     """Return what the other side's certificate says; None without TLS."""
     return transport.get_extra_info("peercert")  # type: ignore[no-any-return]
-

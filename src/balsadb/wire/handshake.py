@@ -1,7 +1,7 @@
 """The greetings that open a connection between two servers.
 
-A hello is answered by a welcome or a refusal. With a shared secret a challenge and a proof come in between, and
-the answer has a proof, too (`proof.py`).
+A hello is answered by a welcome or a refusal. With a shared secret a challenge and a proof come in between,
+and the answer has a proof, too (`proof.py`).
 
 Fields may be added at the end of a greeting but never removed or reordered: a decoder ignores what it does
 not know, so that a newer node's hello can still be read, and refused by its version with a sentence.
@@ -113,7 +113,8 @@ class Refused(msgspec.Struct, frozen=True, array_like=True):
     """The cluster id under which the dialler is out for good: it was removed (rule M1), or that cluster is no
     more, because it was recovered without the dialler (rule M4). Else empty."""
     proof: MaybeDigest = b""
-    """As `proof.answer_proof` makes it; empty without a shared secret, and when the dialler has proved nothing."""
+    """As `proof.answer_proof` makes it; empty without a shared secret, and when the dialler has proved
+    nothing."""
 
     def cut(self) -> Refused:
         """Return it with a reason that fits into a frame."""

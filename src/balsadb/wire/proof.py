@@ -6,13 +6,14 @@
     Proof                             ->
                                       <-       Welcome or Refused, with a proof of its own
 
-A proof is an HMAC-SHA256, under the secret, of everything that the two have said, of both nonces, and of who has
-made it. So it can't be used again: not on another connection (the listener's nonce is new each time, and the
-dialler's is, too), not towards another node or cluster, not for another purpose, and not in the other direction.
-The dialler goes first, because anybody can connect and nobody should get something to try passwords on for that.
+A proof is an HMAC-SHA256, under the secret, of everything that the two have said, of both nonces, and of who
+has made it. So it can't be used again: not on another connection (the listener's nonce is new each time, and
+the dialler's is, too), not towards another node or cluster, not for another purpose, and not in the other
+direction. The dialler goes first, because anybody can connect and nobody should get something to try
+passwords on for that.
 
-What it does not do: protect what follows. Whoever can change what goes over the network can wait for the proofs
-and then speak in a peer's name; against that only TLS helps.
+What it does not do: protect what follows. Whoever can change what goes over the network can wait for the
+proofs and then speak in a peer's name; against that only TLS helps.
 """
 
 from __future__ import annotations
