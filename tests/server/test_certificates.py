@@ -61,7 +61,7 @@ def test_certificates_made_as_the_page_says_are_good(certificates, capsys):
         ("expired-2", 2, "peer-ca", "certificate has expired"),
         ("stranger-2", 2, "peer-ca", "unable to get local issuer certificate"),
         ("itself-2", 2, "peer-ca", "self-signed certificate"),
-        ("none", 2, "peer-ca", "none.pem: No such file or directory"),
+        ("none", 2, "peer-ca", "none.key: No such file or directory"),
         ("peer-2", 2, "none", "--peer-tls-ca .*none.pem: No such file or directory"),
     ],
 )

@@ -35,7 +35,7 @@ def test_on_this_machine_alone_nothing_is_asked_for(capsys):
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "[::]", "10.0.0.1", "db1", "127.example.com", "[fe80::1]"])
 def test_a_client_port_beyond_this_machine_needs_tls_or_a_password(host):
-    with pytest.raises(UsageError, match=r"--listen .* can be reached .* --tls-cert .* password"):
+    with pytest.raises(UsageError, match=r"--listen .* can be reached .* --tls-cert, .* password"):
         check(listen=f"{host}:7001")
 
 

@@ -393,12 +393,13 @@ class BlockingClerk:
         except OSError as error:
             self._lose(number, describe_failure(error))
             return
+        received: bytes | None = data
         if data and connection.tls is not None:
-            data = self._decrypt(connection, data)
-            if data is None or self._connections.get(number) is not connection:
-                return
-        if data:
-            self._core.received(number, data, time.monotonic())
+            received = self._decrypt(connection, data)
+        if received is None or self._connections.get(number) is not connection:
+            return
+        if received:
+            self._core.received(number, received, time.monotonic())
         else:
             self._lose(number, "the server closed the connection")
 

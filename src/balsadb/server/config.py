@@ -13,6 +13,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -117,9 +118,12 @@ def make_config(settings: Mapping[str, object]) -> ServeConfig:
     if cluster and "join" in given:
         raise UsageError("--join is for a new node, and --cluster names the initial ones; give one of them")
     listen = _address(given["listen"], "listen")
-    numbers = {name: _number(given[name], name, 10, TIMEOUT_MS_MAX) for name in TIMES if name in given}
+    others: dict[str, Any] = {
+        name: _number(given[name], name, 10, TIMEOUT_MS_MAX) for name in TIMES if name in given
+    }
     if "snapshot_log_bytes" in given:
-        numbers["snapshot_log_bytes"] = _bytes(given["snapshot_log_bytes"], "snapshot_log_bytes")
+        others["snapshot_log_bytes"] = _bytes(given["snapshot_log_bytes"], "snapshot_log_bytes")
+    others |= {name: _text(given[name], name) for name in FILES if name in given}
     config = ServeConfig(
         id=node_id,
         data_dir=identity.data_dir,
@@ -131,8 +135,7 @@ def make_config(settings: Mapping[str, object]) -> ServeConfig:
         dial=_members(given.get("dial", ""), "dial"),
         advertise=_address(given.get("advertise", listen), "advertise"),
         insecure=_truth(given.get("insecure", False), "insecure"),
-        **numbers,
-        **{name: _text(given[name], name) for name in FILES if name in given},
+        **others,
     )
     _check_relations(config)
     return config

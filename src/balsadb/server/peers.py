@@ -72,10 +72,8 @@ def _say(sentence: str) -> None:
 class _Outbound(asyncio.Protocol):
     """A connection that we dialled: hello out, welcome in, then messages out."""
 
-    def __init__(self, hello: Hello, trust: PeerTrust, node: NodeId) -> None:
+    def __init__(self, hello: Hello, trust: PeerTrust) -> None:
         self._introduction = Introduction(trust, hello)
-        self._trust = trust
-        self._node = node
         self._decoder = FrameDecoder(handshake=True)
         self.transport: asyncio.Transport | None = None
         self.answer: asyncio.Future[Welcome | Refused] = asyncio.get_running_loop().create_future()
@@ -83,12 +81,11 @@ class _Outbound(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        try:
-            self._trust.check_target(self._node, certificate_of(transport))
-        except Untrusted as error:
-            self._fail(error)
-        else:
-            self.transport.write(encode_handshake(self._introduction.hello))
+
+    def greet(self) -> None:
+        """Say hello: whom we have reached is known, as far as certificates go."""
+        assert self.transport is not None
+        self.transport.write(encode_handshake(self._introduction.hello))
 
     def data_received(self, data: bytes) -> None:
         assert self.transport is not None
@@ -143,7 +140,9 @@ class _Inbound(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         peers = self._peers
-        self._reception = Reception(peers.trust, peers.admission.answer, certificate_of(transport))
+        self._reception = Reception(
+            peers.trust, lambda hello: peers.admission.answer(hello), certificate_of(transport)
+        )
         self._timer = asyncio.get_running_loop().call_later(HELLO_SECONDS_MAX, self.transport.abort)
         self._peers.inbound[self] = None
         self._peers.make_room()
@@ -377,11 +376,13 @@ class Peers:
             port,
             CONNECT_SECONDS_MAX,
             lambda address, port: loop.create_connection(
-                lambda: _Outbound(hello, self.trust, node), address, port, **self.trust.calling()
+                lambda: _Outbound(hello, self.trust), address, port, **self.trust.calling()
             ),
         )
         sockets.give_up_after(transport.get_extra_info("socket"), UNACKNOWLEDGED_MS_MAX)
         try:
+            self.trust.check_target(node, certificate_of(transport))
+            protocol.greet()
             async with asyncio.timeout(HELLO_SECONDS_MAX):
                 answer = await protocol.answer
         except BaseException:
