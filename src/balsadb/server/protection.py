@@ -33,16 +33,16 @@ def _has_passwords(config: ServeConfig) -> bool:
 
 def check(config: ServeConfig) -> None:
     """Refuse to open a port to everybody. Raises UsageError; warns where somebody wants just that."""
-    problems = []
+    problems: dict[str, str] = {}
     if is_exposed(config.peer_listen) and not knows_peers(config):
-        problems.append(
+        problems["a peer"] = (
             f"--peer-listen {config.peer_listen} can be reached from other machines, and whoever reaches it "
             "can rewrite the database; give --peer-tls-cert, --peer-tls-key and --peer-tls-ca, or "
             "--peer-secret-file"
         )
     if is_exposed(config.listen):
         if config.tls_cert is None and not _has_passwords(config):
-            problems.append(
+            problems["a client"] = (
                 f"--listen {config.listen} can be reached from other machines, and whoever reaches it can "
                 "read and change everything; give --tls-cert, --tls-key and --tls-ca, or a password"
             )
@@ -55,11 +55,11 @@ def check(config: ServeConfig) -> None:
         return
     if not config.insecure:
         raise UsageError(
-            "; ".join(problems) + ". If nobody but members and clients can reach this network: --insecure"
+            "; ".join(problems.values())
+            + ". If nobody but members and clients can reach this network: --insecure"
         )
     sys.stderr.write(
-        "balsadb: --insecure: nothing is asked of whoever reaches this node, as a "
-        f"{'peer and as a client' if len(problems) == 2 else 'client' if knows_peers(config) else 'peer'}\n"
+        f"balsadb: --insecure: nothing is asked of whoever reaches this node, as {' and as '.join(problems)}\n"
     )
 
 
