@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -254,13 +255,43 @@ def test_a_node_that_everybody_could_reach_does_not_start(tmp_path, port):
     assert not (tmp_path / "data").exists()
 
 
-def test_an_insecure_node_starts_and_says_what_it_gives_up(tmp_path):
-    with LocalCluster(1, directory=tmp_path, settings={"insecure": True}) as cluster:
-        cluster.stop()
+@pytest.fixture
+def reachable(tmp_path):
+    """A node that listens at a name which might as well be that of another machine."""
+    with contextlib.closing(LocalCluster(1, directory=tmp_path / "cluster")) as cluster:
         node = cluster.nodes[1]
-        port = parse_address(node.client_address)[1]
-        cluster.advertise[1] = node.client_address
-        node.client_address = f"0.0.0.0:{port}"
-        cluster.start()
-        cluster.wait_ready()
-        assert "--insecure: nothing is asked of whoever reaches this node, as a client" in node.log_tail()
+        for what, address in (("listen", node.client_address), ("http-listen", node.http_address)):
+            # Only the system's resolver knows that this is loopback.
+            cluster.settings[what] = address.replace("127.0.0.1", "127.1")
+        yield cluster
+
+
+def test_an_insecure_node_starts_and_says_what_it_gives_up(reachable):
+    reachable.settings["insecure"] = True
+    reachable.start()
+    reachable.wait_ready()
+    said = reachable.nodes[1].log_tail()
+    assert "--insecure: nothing is asked of whoever reaches this node, as a client" in said
+
+
+def test_a_node_that_can_be_reached_serves_http_and_gives_backups_by_tls(reachable, certificates, tmp_path):
+    directory = shutil.copytree(certificates, tmp_path / "files")
+    sign(directory, "db1", "DNS:127.1", ca="ca")
+    files = {name: value.replace("server.", "db1.") for name, value in server_settings(directory).items()}
+    reachable.settings |= keys_of(files)
+    reachable.start()
+    node = reachable.nodes[1]
+    wait_until(lambda: "serves clients" in node.log_tail(), 20, "a start")
+    with BlockingClerk(reachable.settings["listen"], tls=client_tls(directory)) as clerk:
+        clerk.put("k", "v")
+
+    def backup(name: str, **given: str) -> subprocess.CompletedProcess[str]:
+        return balsadb("backup", str(tmp_path / name), "--from", reachable.settings["http-listen"], **given)
+
+    done = backup("good", **variables(directory))
+    assert done.returncode == 0, done.stderr
+    assert "a sound backup" in done.stdout
+    without = backup("none", BALSADB_TLS_CA=variables(directory)["BALSADB_TLS_CA"])
+    assert without.returncode == 1
+    assert "show a certificate" in without.stderr
+    assert backup("plain").returncode == 1

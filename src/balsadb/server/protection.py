@@ -58,9 +58,8 @@ def check(config: ServeConfig) -> None:
             "; ".join(problems.values())
             + ". If nobody but members and clients can reach this network: --insecure"
         )
-    sys.stderr.write(
-        f"balsadb: --insecure: nothing is asked of whoever reaches this node, as {' and as '.join(problems)}\n"
-    )
+    roles = " and as ".join(problems)
+    sys.stderr.write(f"balsadb: --insecure: nothing is asked of whoever reaches this node, as {roles}\n")
 
 
 def is_exposed(address: str) -> bool:
