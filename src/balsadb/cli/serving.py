@@ -111,7 +111,7 @@ def serve(
         typer.Option(
             metavar="yes|optional|no",
             envvar="BALSADB_TLS_CLIENT_CERT",
-            help="Must clients show one?  [default: yes with --tls-ca, else no]",
+            help="Must clients show one?  [default: yes with a CA, else no]",
         ),
     ] = None,
     peer_tls_cert: Annotated[
