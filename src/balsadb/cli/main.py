@@ -298,7 +298,7 @@ def restore(
     commands.restore(file, {"id": id, "data_dir": data_dir, "cluster": cluster}, config)
 
 
-app.command()(recovery.recover)
+app.command()(talks(recovery.recover))
 app.command()(talks(benching.bench))
 
 
