@@ -25,7 +25,7 @@ from balsadb.errors import (
 from balsadb.version import __version__
 
 if TYPE_CHECKING:
-    from balsadb.client import BlockingClerk, Clerk
+    from balsadb.client import BlockingClerk, Clerk, Tls
     from balsadb.server.config import ServeConfig
     from balsadb.server.node import Node
 
@@ -43,6 +43,7 @@ __all__ = [
     "ReplyLost",
     "ServeConfig",
     "SessionExpired",
+    "Tls",
     "__version__",
 ]
 
@@ -51,6 +52,7 @@ _HOMES = {
     "Clerk": "balsadb.client.aio",
     "Node": "balsadb.server.node",
     "ServeConfig": "balsadb.server.config",
+    "Tls": "balsadb.client.tls",
 }
 
 

@@ -75,7 +75,10 @@ def format_addresses(addresses: Iterable[tuple[str, int]]) -> str:
 
 def is_loopback(addresses: Sequence[tuple[str, int]]) -> bool:
     """Say whether all of these are addresses of this machine only."""
-    return all(host in ("localhost", "::1") or host.startswith("127.") for host, _ in addresses)
+    return all(
+        host == "localhost" or (is_ip_address(host) and ipaddress.ip_address(host).is_loopback)
+        for host, _ in addresses
+    )
 
 
 def _split(text: str, what: str) -> tuple[str, str]:

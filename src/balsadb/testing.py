@@ -28,10 +28,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from balsadb.address import parse_address
 from balsadb.errors import BalsaError, UsageError
+
+if TYPE_CHECKING:
+    from balsadb.client.tls import TlsSetting
 
 EXIT_WITH_STDIN = "BALSADB_EXIT_WITH_STDIN"
 """Variable that makes `balsadb serve` leave when its standard input ends."""
@@ -110,6 +113,9 @@ class LocalCluster:
     `advertise[a]` is where clients are told to reach node `a`; both may be filled in until the node starts.
     With a `password` clients need it, `Clerk(cluster.servers, password=...)`; it is kept in a file of the
     directory that only its owner can read, `password_file`.
+
+    `node_settings[a]` are settings of node `a` alone, and `tls` is how its client ports are spoken to (as
+    for a Clerk) by this object itself, when the settings say that they speak TLS.
     """
 
     def __init__(
@@ -124,6 +130,8 @@ class LocalCluster:
         command: Sequence[str] | None = None,
         password: str | None = None,
         host: str = "127.0.0.1",
+        tls: TlsSetting = False,
+        node_settings: Mapping[int, Mapping[str, object]] | None = None,
     ) -> None:
         if not 1 <= nodes <= NODES_MAX:
             raise UsageError(f"a local cluster has 1 to {NODES_MAX} nodes, not {nodes}")
@@ -133,6 +141,8 @@ class LocalCluster:
         self._joined: dict[int, str] = {}
         """Client addresses through which nodes join that were not there at first."""
         self.advertise = dict(advertise or {})
+        self.tls = tls
+        self.node_settings = {node: dict(table) for node, table in (node_settings or {}).items()}
         self._command = list(command or (sys.executable, "-P", "-m", "balsadb", "serve"))
         self._temporary = directory is None
         self.directory = Path(tempfile.mkdtemp(prefix="balsadb-") if directory is None else directory)
@@ -162,7 +172,7 @@ class LocalCluster:
         claims = []
         # Also those that are not our children: a user may have started one again by hand.
         for node in self.nodes.values():
-            facts = {} if node.paused else _raft_facts(node.client_address, self._password)
+            facts = {} if node.paused else _raft_facts(node.client_address, self._password, self.tls)
             if facts.get("raft_role") == "leader":
                 claims.append((int(facts.get("raft_term", 0)), node.id))
         return max(claims)[1] if claims else None
@@ -351,6 +361,7 @@ class LocalCluster:
             **({"advertise": self.advertise[node.id]} if node.id in self.advertise else {}),
             **({} if self.password_file is None else {"password-file": str(self.password_file.resolve())}),
             **self.settings,
+            **self.node_settings.get(node.id, {}),
         }
         if node.id in self._joined:
             table["join"] = self._joined[node.id]
@@ -422,14 +433,14 @@ def _is_ready(http_address: str) -> bool:
         return False
 
 
-def _raft_facts(client_address: str, password: str | None) -> dict[str, str]:
+def _raft_facts(client_address: str, password: str | None, tls: TlsSetting) -> dict[str, str]:
     from balsadb.client.ask import ask, parse_info
     from balsadb.client.credentials import make_credentials
     from balsadb.errors import ClientError, ProtocolError
 
     try:
         credentials = make_credentials(None, password)
-        return parse_info(ask(parse_address(client_address), ["INFO", "raft"], ASK_SECONDS, credentials))
+        return parse_info(ask(parse_address(client_address), ["INFO", "raft"], ASK_SECONDS, credentials, tls))
     except (ClientError, ProtocolError):
         return {}
 

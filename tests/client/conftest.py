@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from balsadb.client import BlockingClerk, Clerk, ClerkOptions
+from certificates import certificates
+
+__all__ = ["certificates"]
 
 sys.path.insert(0, str(Path(__file__).parent))  # lets the tests share `scripted_server.py`
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 
 from balsadb.testing import LocalCluster
+from certificates import certificates
+
+__all__ = ["certificates"]
 
 
 def pytest_collection_modifyitems(items):

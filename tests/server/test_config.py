@@ -6,6 +6,7 @@ from balsadb.errors import UsageError
 from balsadb.server.config import ServeConfig, make_config, parse_members, read_config_file
 
 MEMBERS = "1=127.0.0.1:8001,2=127.0.0.1:8002,3=127.0.0.1:8003"
+TLS = {"tls_cert": "c", "tls_key": "k"}
 MINIMAL: dict[str, object] = {"id": 1, "data_dir": "d", "listen": "127.0.0.1:7001", "cluster": MEMBERS}
 
 
@@ -78,6 +79,18 @@ def test_ipv6_addresses_are_bracketed():
         ({"heartbeat_ms": 200}, "--election-timeout-ms 500 is less than 3 times --heartbeat-ms 200"),
         ({"heartbeat_ms": 1}, "--heartbeat-ms: 1 is not a number from 10"),
         ({"snapshot_log_bytes": "1MiB"}, "--snapshot-log-bytes must be at least 4MiB"),
+        ({"tls_cert": "c"}, "--tls-cert is of no use without --tls-key"),
+        ({"tls_key": "k"}, "--tls-key is of no use without --tls-cert"),
+        ({"tls_ca": "a"}, "--tls-ca is of no use without --tls-cert"),
+        ({"tls_client_cert": "no"}, "--tls-client-cert is of no use without --tls-cert"),
+        ({**TLS, "tls_client_cert": "yes"}, "--tls-client-cert: with which CA?"),
+        ({**TLS, "tls_ca": "a", "tls_client_cert": "perhaps"}, "'perhaps' is none of yes, optional, no"),
+        ({**TLS, "tls_ca": "system"}, "clients are known by a CA of your own"),
+        ({"peer_tls_cert": "c"}, "--peer-tls-cert is of no use without --peer-tls-key"),
+        ({"peer_tls_cert": "c", "peer_tls_key": "k"}, "--peer-tls-key is of no use without --peer-tls-ca"),
+        ({"peer_tls_ca": "a"}, "--peer-tls-ca is of no use without --peer-tls-cert"),
+        ({"peer_secret_file": ""}, "--peer-secret-file must be a text"),
+        ({"insecure": "yes"}, "--insecure must be true or false"),
         ({"snapshot_log_bytes": "lots"}, "--snapshot-log-bytes: 'lots' is not a size"),
     ],
 )
@@ -85,6 +98,19 @@ def test_nonsense_is_refused_with_a_sentence(change, sentence):
     with pytest.raises(UsageError) as refused:
         make_config({**MINIMAL, **change})
     assert sentence in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("more", "asked"),
+    [
+        ({}, "no"),
+        ({"tls_ca": "a"}, "yes"),
+        ({"tls_ca": "a", "tls_client_cert": "optional"}, "optional"),
+        ({"tls_ca": "a", "tls_client_cert": "no"}, "no"),
+    ],
+)
+def test_clients_must_show_a_certificate_as_soon_as_there_is_a_ca(more, asked):
+    assert make_config({**MINIMAL, **TLS, **more}).client_certificates == asked
 
 
 def test_a_node_that_joins_names_its_own_peer_address_instead_of_a_cluster():

@@ -9,12 +9,13 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping
-from http.client import HTTPConnection, HTTPException, RemoteDisconnected
+from http.client import HTTPConnection, HTTPException, HTTPSConnection, RemoteDisconnected
 from typing import Final
 
 from balsadb.address import format_address, is_loopback, parse_addresses
 from balsadb.client.credentials import Credentials
 from balsadb.client.servers import describe_failure
+from balsadb.client.tls import client_context
 from balsadb.errors import AuthenticationError, BalsaError, NoServer, ProtocolError, UsageError
 from balsadb.storage.backup import Summary, verify_backup, write_backup
 from balsadb.storage.files import OsFiles
@@ -71,6 +72,7 @@ def restore(path: str, settings: Mapping[str, object], config_file: str | None) 
     from balsadb.server.config import format_members, make_identity, read_config_file
     from balsadb.storage.restore import restore as run
 
+    os.umask(0o077)
     from_file = read_config_file(config_file) if config_file else {}
     given = {name: value for name, value in settings.items() if value is not None}
     identity = make_identity({**from_file, **given})
@@ -128,7 +130,12 @@ def _headers(credentials: Credentials | None) -> dict[str, str]:
 
 def _fetch(host: str, port: int, work: str, headers: dict[str, str], seconds: float) -> None:
     """Receive the files of a state into `work`, and check them."""
-    connection = HTTPConnection(host, port, timeout=seconds)
+    # As servers do it: the HTTP port speaks TLS when it can be reached from other machines.
+    tls = None if is_loopback([(host, port)]) else client_context()
+    if tls is None:
+        connection = HTTPConnection(host, port, timeout=seconds)
+    else:
+        connection = HTTPSConnection(host, port, timeout=seconds, context=tls)
     try:
         connection.request("POST", "/backup", headers=headers)
         response = connection.getresponse()

@@ -28,6 +28,7 @@ from balsadb.cli.observe import ask_all, nobody
 from balsadb.client.call import Address
 from balsadb.client.ring import read_members
 from balsadb.client.servers import describe_failure
+from balsadb.client.tls import client_context
 from balsadb.errors import AuthenticationError, BalsaError, CommandError, NoServer, OutcomeUnknown, UsageError
 
 if TYPE_CHECKING:
@@ -248,7 +249,8 @@ async def _connect(servers: Sequence[Address]) -> tuple[asyncio.StreamReader, as
     for address in servers:
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                return *await asyncio.open_connection(*address), format_address(*address)
+                reader, writer = await asyncio.open_connection(*address, ssl=client_context())
+                return reader, writer, format_address(*address)
         except OSError as error:
             failures[describe_failure(error)] = None
     raise NoServer(f"no server answers at {format_addresses(servers)} ({'; '.join(failures)})")

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from balsadb.address import is_loopback
-from balsadb.cli.flags import Servers
+from balsadb.cli.flags import Servers, talks
 from balsadb.client.ask import ask
 from balsadb.client.call import Address
 from balsadb.client.credentials import Credentials, make_credentials
@@ -79,7 +79,8 @@ def find_credentials(user: str | None, password_file: str | None) -> Credentials
 
 def with_login(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command flags in the place of its parameter `credentials`."""
-    return _replace(command, "credentials", find_credentials, {"user": User, "password_file": PasswordFile})
+    flags = {"user": User, "password_file": PasswordFile}
+    return talks(_replace(command, "credentials", find_credentials, flags))
 
 
 def with_contact(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -89,7 +90,7 @@ def with_contact(command: Callable[..., Any]) -> Callable[..., Any]:
         return Contact(servers, find_credentials(user, password_file))
 
     flags = {"servers": Servers, "user": User, "password_file": PasswordFile}
-    return _replace(command, "contact", make, flags)
+    return talks(_replace(command, "contact", make, flags))
 
 
 def _replace(

@@ -20,6 +20,7 @@ from balsadb.address import format_address, format_addresses
 from balsadb.cli.load import OPERATIONS, Commands, ReplyCounter, Schedule, Tally
 from balsadb.client.call import Address
 from balsadb.client.servers import describe_failure
+from balsadb.client.tls import client_context
 from balsadb.client.verdicts import Verdict, judge
 from balsadb.errors import AuthenticationError, CommandError, NoServer, ProtocolError
 
@@ -68,7 +69,9 @@ class Client(asyncio.Protocol):
             address = self.servers[self._turn % len(self.servers)]
             try:
                 async with asyncio.timeout(CONNECT_SECONDS):
-                    await asyncio.get_running_loop().create_connection(lambda: self, *address)
+                    await asyncio.get_running_loop().create_connection(
+                        lambda: self, *address, ssl=client_context()
+                    )
                     await self._log_in()
             except OSError as error:
                 failures[describe_failure(error)] = None

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from balsadb.cli import benching, membership, recovery
+from balsadb.cli import benching, membership, recovery, serving
 from balsadb.cli.contact import Contact, with_contact, with_login
 from balsadb.cli.failing import FAILED, sentences
 from balsadb.cli.flags import Json, Seconds
@@ -97,134 +97,7 @@ def demo(
     run(nodes, directory, base_port)
 
 
-@app.command()
-def serve(
-    id: Annotated[int | None, typer.Option(envvar="BALSADB_ID", help="This node's id, 1 or greater.")] = None,
-    data_dir: Annotated[
-        str | None, typer.Option(metavar="DIR", envvar="BALSADB_DATA_DIR", help="Where its data is.")
-    ] = None,
-    listen: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", envvar="BALSADB_LISTEN", help="Where clients connect.")
-    ] = None,
-    peer_listen: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST:PORT",
-            envvar="BALSADB_PEER_LISTEN",
-            help="Where other servers connect.  [default: as in --cluster]",
-        ),
-    ] = None,
-    http_listen: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST:PORT",
-            envvar="BALSADB_HTTP_LISTEN",
-            help="Where the dashboard, /metrics, /readyz and others answer.",
-        ),
-    ] = None,
-    cluster: Annotated[
-        str | None,
-        typer.Option(
-            metavar="1=HOST:PORT,2=HOST:PORT,...",
-            envvar="BALSADB_CLUSTER",
-            help="Peer addresses of all initial members; the same text on every node.",
-        ),
-    ] = None,
-    dial: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="ID=HOST:PORT",
-            envvar="BALSADB_DIAL",
-            help="Reach a peer at another address than its own (NAT, proxies). May be repeated.",
-        ),
-    ] = None,
-    advertise: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST:PORT",
-            envvar="BALSADB_ADVERTISE",
-            help="What clients are told as this node's address.  [default: --listen]",
-        ),
-    ] = None,
-    election_timeout_ms: Annotated[
-        int | None,
-        typer.Option(
-            envvar="BALSADB_ELECTION_TIMEOUT_MS", help="Silence until a new leader is sought.  [default: 500]"
-        ),
-    ] = None,
-    heartbeat_ms: Annotated[
-        int | None,
-        typer.Option(
-            envvar="BALSADB_HEARTBEAT_MS", help="How often the leader says that it lives.  [default: 50]"
-        ),
-    ] = None,
-    snapshot_log_bytes: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SIZE",
-            envvar="BALSADB_SNAPSHOT_LOG_BYTES",
-            help="Log kept before a snapshot; a segment file is a quarter of it.  [default: 64MiB]",
-        ),
-    ] = None,
-    request_timeout_ms: Annotated[
-        int | None,
-        typer.Option(
-            envvar="BALSADB_REQUEST_TIMEOUT_MS",
-            help="When a request without an outcome is answered with an error.  [default: 2500]",
-        ),
-    ] = None,
-    password_file: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE",
-            envvar="BALSADB_PASSWORD_FILE",
-            help="File with the password that clients need, the same on every node, for its owner alone.",
-        ),
-    ] = None,
-    join: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST:PORT",
-            envvar="BALSADB_JOIN",
-            help="For a new node: the client address of any server of the cluster that it joins.",
-        ),
-    ] = None,
-    config: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE.toml",
-            envvar="BALSADB_CONFIG",
-            help="File with any of these settings, named like the flags. Flags and variables win.",
-        ),
-    ] = None,
-) -> None:
-    """Run one server.
-
-    \b
-    balsadb serve --id 1 --data-dir /var/lib/balsadb --listen db1:7001 --http-listen db1:9001 \\
-                  --cluster 1=db1:8001,2=db2:8001,3=db3:8001
-    balsadb serve --id 4 --data-dir /var/lib/balsadb --listen db4:7001 --peer-listen db4:8001 --join db1:7001
-    balsadb serve --config node-1.toml
-    """
-    from balsadb.cli.serve import serve as run
-
-    settings = {
-        "id": id,
-        "data_dir": data_dir,
-        "listen": listen,
-        "peer_listen": peer_listen,
-        "http_listen": http_listen,
-        "cluster": cluster,
-        "join": join,
-        "dial": dial,
-        "advertise": advertise,
-        "election_timeout_ms": election_timeout_ms,
-        "heartbeat_ms": heartbeat_ms,
-        "snapshot_log_bytes": snapshot_log_bytes,
-        "request_timeout_ms": request_timeout_ms,
-        "password_file": password_file,
-    }
-    run(settings, config)
+app.command()(serving.serve)
 
 
 @app.command()

@@ -33,6 +33,7 @@ def from_directories(directories: Sequence[str], confirm: str | None, force: boo
 
     False: none of them is fit.
     """
+    os.umask(0o077)
     for directory in directories:
         if not os.path.isdir(directory):
             raise UsageError(f"{directory} is not a directory")

@@ -24,6 +24,9 @@ def serve(settings: Mapping[str, object], config_file: str | None) -> None:
 
     from balsadb.server.node import run
 
+    # The database is nobody's business but this user's, whoever makes the files: RocksDB, too.
+    os.umask(0o077)
+
     if os.environ.get(EXIT_WITH_STDIN):
         threading.Thread(target=_leave_with_parent, name="parent watch", daemon=True).start()
     run(config)

@@ -19,13 +19,15 @@ if TYPE_CHECKING:
     from balsadb.client.aio import Clerk
     from balsadb.client.blocking import BlockingClerk
     from balsadb.client.call import ClerkOptions
+    from balsadb.client.tls import Tls
 
-__all__ = ["BlockingClerk", "Clerk", "ClerkOptions"]
+__all__ = ["BlockingClerk", "Clerk", "ClerkOptions", "Tls"]
 
 _HOMES = {
     "Clerk": "balsadb.client.aio",
     "BlockingClerk": "balsadb.client.blocking",
     "ClerkOptions": "balsadb.client.call",
+    "Tls": "balsadb.client.tls",
 }
 
 

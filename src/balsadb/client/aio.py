@@ -22,6 +22,7 @@ from balsadb.client.core import ClerkCore
 from balsadb.client.credentials import make_credentials
 from balsadb.client.operations import Operation
 from balsadb.client.servers import Turns, describe_failure, server_addresses
+from balsadb.client.tls import TlsSetting, client_context
 from balsadb.client.words import Word
 from balsadb.errors import ClientError, ReplyLost, UsageError
 
@@ -41,6 +42,7 @@ class Clerk:
     Writes run in a session: exactly once, however often they must be sent again. Without `servers` it takes
     BALSADB_SERVERS, else 127.0.0.1:7001-7003; other members are found by itself. Any number of calls
     may be under way at the same time.
+    With `tls` (see `Tls`), or as BALSADB_TLS_CA and its like say, servers must show a certificate.
     Keys and values are `str` (sent as UTF-8), `bytes` or `int`; answers are `bytes`. It connects when first
     used, and belongs to the event loop in which that happens.
 
@@ -58,8 +60,10 @@ class Clerk:
         options: ClerkOptions | None = None,
         username: str | None = None,
         password: str | bytes | None = None,
+        tls: TlsSetting = None,
     ) -> None:
         self.timeout = timeout
+        self._tls = client_context(tls)
         self._core = ClerkCore(
             server_addresses(servers),
             options or ClerkOptions(),
@@ -295,10 +299,12 @@ class Clerk:
         if not is_ip_address(host):
             found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
             hosts = self._turns.order(address, list(dict.fromkeys(str(entry[4][0]) for entry in found)))
+        # The certificate must hold the name, whatever address the name has now.
+        options: dict[str, Any] = {} if self._tls is None else {"ssl": self._tls, "server_hostname": host}
         failure = OSError("the name has no address")
         for one in hosts:
             try:
-                await self._loop.create_connection(lambda: _Connection(self, number), one, port)
+                await self._loop.create_connection(lambda: _Connection(self, number), one, port, **options)
                 return
             except OSError as error:
                 failure = error

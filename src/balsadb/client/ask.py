@@ -11,6 +11,7 @@ from balsadb.address import format_address
 from balsadb.client.call import Address
 from balsadb.client.credentials import Credentials
 from balsadb.client.servers import describe_failure
+from balsadb.client.tls import TlsSetting, client_context
 from balsadb.client.verdicts import Verdict, judge
 from balsadb.client.words import Word, encode, to_python
 from balsadb.errors import AuthenticationError, CommandError, NoServer, OutcomeUnknown
@@ -21,9 +22,15 @@ RECEIVE_BYTES = 64 * 1024
 
 
 def ask(
-    address: Address, command: Sequence[Word], timeout: float, credentials: Credentials | None = None
+    address: Address,
+    command: Sequence[Word],
+    timeout: float,
+    credentials: Credentials | None = None,
+    tls: TlsSetting = None,
 ) -> Any:
     """Send one command to one server, after logging in with `credentials`, and return its answer.
+
+    `tls` is as for a Clerk.
 
     Raises `NoServer` when it can't be reached, `OutcomeUnknown` when no answer comes, `CommandError` when the
     answer is an error (`AuthenticationError` when it does not let us in), and `ProtocolError` when it is
@@ -31,8 +38,11 @@ def ask(
     """
     deadline = time.monotonic() + timeout
     where = format_address(*address)
+    context = client_context(tls)
     try:
         connection = socket.create_connection(address, timeout)
+        if context is not None:
+            connection = context.wrap_socket(connection, server_hostname=address[0])
     except OSError as error:
         raise NoServer(f"no server answers at {where} ({describe_failure(error)})") from None
     with connection:
@@ -42,6 +52,8 @@ def ask(
                 _exchange(connection, credentials.encoded(), deadline, where)
             return to_python(_exchange(connection, encode(*command), deadline, where))
         except OSError as error:
+            if is_refusal(error):
+                raise NoServer(f"no server answers at {where} ({describe_failure(error)})") from None
             raise OutcomeUnknown(f"{where} did not answer ({describe_failure(error)})") from None
 
 
@@ -61,6 +73,15 @@ def _exchange(connection: socket.socket, data: bytes, deadline: float, where: st
         kind = AuthenticationError if judge(text) is Verdict.NOT_LOGGED_IN else CommandError
         raise kind(text.decode(errors="replace"))
     return replies[0]
+
+
+def is_refusal(error: OSError) -> bool:
+    """Tell whether a server has broken off the TLS handshake, which in TLS 1.3 a client learns only later."""
+    if type(error).__module__ != "ssl":
+        return False
+    from balsadb.tls import REFUSALS
+
+    return getattr(error, "reason", None) in REFUSALS
 
 
 def parse_info(reply: Any) -> dict[str, str]:

@@ -27,6 +27,7 @@ from balsadb.client.core import ClerkCore
 from balsadb.client.credentials import make_credentials
 from balsadb.client.operations import Operation
 from balsadb.client.servers import Turns, describe_failure, server_addresses
+from balsadb.client.tls import TlsClient, TlsSetting, client_context
 from balsadb.client.words import Word
 from balsadb.errors import ReplyLost
 
@@ -40,8 +41,10 @@ DEFAULT_TIMEOUT = 10.0
 class _Connection:
     """One connection, or the attempt to make it."""
 
-    def __init__(self, number: int, targets: list[Any]) -> None:
+    def __init__(self, number: int, targets: list[Any], tls: TlsClient | None) -> None:
         self.number = number
+        self.tls = tls
+        """What goes between the socket and us, with TLS."""
         self.targets = targets
         """Addresses of the server's name that were not tried yet, as `getaddrinfo` gives them."""
         self.socket = socket.socket()
@@ -60,6 +63,7 @@ class BlockingClerk:
     Writes run in a session: exactly once, however often they must be sent again. Without `servers` it takes
     BALSADB_SERVERS, else 127.0.0.1:7001-7003; other members are found by itself. Threads may share it,
     each with a call of its own under way.
+    With `tls` (see `Tls`), or as BALSADB_TLS_CA and its like say, servers must show a certificate.
     Keys and values are `str` (sent as UTF-8), `bytes` or `int`; answers are `bytes`. It connects when first
     used.
 
@@ -77,8 +81,10 @@ class BlockingClerk:
         options: ClerkOptions | None = None,
         username: str | None = None,
         password: str | bytes | None = None,
+        tls: TlsSetting = None,
     ) -> None:
         self.timeout = timeout
+        self._tls = client_context(tls)
         self._core = ClerkCore(
             server_addresses(servers),
             options or ClerkOptions(),
@@ -297,13 +303,17 @@ class BlockingClerk:
         except OSError as error:
             self._core.connect_failed(number, describe_failure(error), time.monotonic())
             return
-        connection = self._connections[number] = _Connection(number, self._turns.order(address, found))
+        targets = self._turns.order(address, found)
+        tls = None if self._tls is None else TlsClient(self._tls, address[0])
+        connection = self._connections[number] = _Connection(number, targets, tls)
         self._try_next(connection, OSError("no address"))
 
     def _try_next(self, connection: _Connection, error: OSError) -> None:
         """Try the next address of a server's name; `error` is why the one before could not be reached."""
         while connection.targets:
             connection.socket.close()
+            if connection.tls is not None:
+                connection.tls, connection.out = connection.tls.anew(), bytearray()
             family, kind, protocol, _, where = connection.targets.pop(0)
             try:
                 connection.socket = socket.socket(family, kind, protocol)
@@ -327,15 +337,22 @@ class BlockingClerk:
             self._try_next(connection, OSError(result, _describe(result)))
             return
         connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.is_open = True
         self._selector.register(connection.socket, selectors.EVENT_READ, connection)
+        if connection.tls is not None:
+            connection.out += connection.tls.begin()
+            self._flush(connection)
+        else:
+            self._opened(connection)
+
+    def _opened(self, connection: _Connection) -> None:
+        connection.is_open = True
         self._core.connected(connection.number, time.monotonic())
 
     def _send(self, number: int, data: bytes) -> None:
         connection = self._connections.get(number)
         if connection is not None:
             waits = bool(connection.out)
-            connection.out += data
+            connection.out += data if connection.tls is None else connection.tls.send(data)
             if not waits:
                 self._flush(connection)
 
@@ -368,7 +385,7 @@ class BlockingClerk:
                     cast(socket.socket, key.fileobj).recv(RECEIVE_BYTES)
             elif self._connections.get(connection.number) is not connection:
                 pass  # closed a moment ago
-            elif not connection.is_open:
+            elif not connection.is_open and (connection.tls is None or not connection.tls.begun):
                 self._connected(connection)
             else:
                 if events & selectors.EVENT_READ:
@@ -385,14 +402,42 @@ class BlockingClerk:
         except OSError as error:
             self._lose(number, describe_failure(error))
             return
-        if data:
-            self._core.received(number, data, time.monotonic())
+        received: bytes | None = data
+        if data and connection.tls is not None:
+            received = self._decrypt(connection, data)
+        if received is None or self._connections.get(number) is not connection:
+            return
+        if received:
+            self._core.received(number, received, time.monotonic())
         else:
             self._lose(number, "the server closed the connection")
 
+    def _decrypt(self, connection: _Connection, data: bytes) -> bytes | None:
+        """Return what was sent to us in these bytes; b"" at its end, None when there is nothing in them."""
+        tls = connection.tls
+        assert tls is not None
+        try:
+            plain, answer = tls.receive(data)
+        except OSError as error:
+            if connection.is_open:
+                self._lose(connection.number, describe_failure(error))
+            else:
+                self._selector.unregister(connection.socket)
+                self._try_next(connection, error)
+            return None
+        if answer:
+            connection.out += answer
+            self._flush(connection)
+        if tls.done and not connection.is_open and connection.number in self._connections:
+            self._opened(connection)
+        return b"" if tls.ended and not plain else plain or None
+
     def _lose(self, number: int, reason: str) -> None:
+        connection = self._connections.get(number)
+        shaking_hands = connection is not None and connection.tls is not None and not connection.is_open
         self._disconnect(number)
-        self._core.lost(number, reason, time.monotonic())
+        report = self._core.connect_failed if shaking_hands else self._core.lost
+        report(number, reason, time.monotonic())
 
     def _disconnect(self, number: int) -> None:
         connection = self._connections.pop(number, None)

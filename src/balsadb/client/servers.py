@@ -48,4 +48,8 @@ def describe_failure(error: OSError) -> str:
         return "unknown host name"
     if isinstance(error, ConnectionRefusedError):
         return "connection refused"  # several addresses of one name give a text of their own
+    if type(error).__module__ == "ssl":
+        from balsadb.tls import describe  # whoever gets here has imported ssl
+
+        return describe(error)
     return (error.strerror or str(error) or type(error).__name__).lower()

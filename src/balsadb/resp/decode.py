@@ -125,6 +125,8 @@ class ReplyParser:
             else:
                 cut -= position
         if cut < 0:
+            if held.startswith(b"\x15\x03"):  # an alert of TLS
+                raise ProtocolError("the server speaks TLS, and this client does not")
             if len(held) >= LINE_BYTES_MAX + CRLF_BYTES:
                 raise ProtocolError("a line of a reply is too long")
             return begin + len(held)

@@ -13,6 +13,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -65,11 +66,35 @@ class ServeConfig(msgspec.Struct, frozen=True, kw_only=True):
     """A request without an outcome after this is answered with what is certain about it."""
     password_file: str | None = None
     """File with the password of the user `default`; None: clients need none. The same on every node."""
+    tls_cert: str | None = None
+    """File with the certificate that clients are shown; with it the client port speaks TLS and nothing
+    else."""
+    tls_key: str | None = None
+    """File with its private key."""
+    tls_ca: str | None = None
+    """File with the CAs of the clients' certificates. A node that joins knows the others' by it, too."""
+    tls_client_cert: str | None = None
+    """Whether clients must show a certificate: yes, optional or no. None: yes with `tls_ca`, else no."""
+    peer_tls_cert: str | None = None
+    """File with the certificate that other servers are shown, whichever side has dialled."""
+    peer_tls_key: str | None = None
+    """File with its private key."""
+    peer_tls_ca: str | None = None
+    """File with the cluster's own CA; whoever it has signed is believed to be the node that it names."""
+    peer_secret_file: str | None = None
+    """File with a secret that all servers prove to each other to know."""
+    insecure: bool = False
+    """Open ports to everybody beyond loopback, and give backups to everybody who reaches the HTTP port."""
 
     @property
     def cluster_text(self) -> str:
         """The canonical `--cluster` text, equal on nodes that were told the same members."""
         return format_members(self.cluster)
+
+    @property
+    def client_certificates(self) -> str:
+        """Whether clients must show a certificate: yes, optional or no."""
+        return self.tls_client_cert or ("yes" if self.tls_ca is not None else "no")
 
     @property
     def peer_address(self) -> str:
@@ -95,9 +120,12 @@ def make_config(settings: Mapping[str, object]) -> ServeConfig:
     if cluster and "join" in given:
         raise UsageError("--join is for a new node, and --cluster names the initial ones; give one of them")
     listen = _address(given["listen"], "listen")
-    numbers = {name: _number(given[name], name, 10, TIMEOUT_MS_MAX) for name in TIMES if name in given}
+    others: dict[str, Any] = {
+        name: _number(given[name], name, 10, TIMEOUT_MS_MAX) for name in TIMES if name in given
+    }
     if "snapshot_log_bytes" in given:
-        numbers["snapshot_log_bytes"] = _bytes(given["snapshot_log_bytes"], "snapshot_log_bytes")
+        others["snapshot_log_bytes"] = _bytes(given["snapshot_log_bytes"], "snapshot_log_bytes")
+    others |= {name: _text(given[name], name) for name in FILES if name in given}
     config = ServeConfig(
         id=node_id,
         data_dir=identity.data_dir,
@@ -109,10 +137,24 @@ def make_config(settings: Mapping[str, object]) -> ServeConfig:
         dial=_members(given.get("dial", ""), "dial"),
         advertise=_address(given.get("advertise", listen), "advertise"),
         password_file=_text(given["password_file"], "password_file") if "password_file" in given else None,
-        **numbers,
+        insecure=_truth(given.get("insecure", False), "insecure"),
+        **others,
     )
     _check_relations(config)
     return config
+
+
+FILES = (
+    "tls_cert",
+    "tls_key",
+    "tls_ca",
+    "tls_client_cert",
+    "peer_tls_cert",
+    "peer_tls_key",
+    "peer_tls_ca",
+    "peer_secret_file",
+)
+"""Settings that are texts: names of files, but for `tls_client_cert`."""
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -211,8 +253,30 @@ def _check_relations(config: ServeConfig) -> None:
             f"{ELECTION_HEARTBEATS_MIN} times --heartbeat-ms {config.heartbeat_ms}; "
             "one lost heartbeat would depose the leader"
         )
+    _check_certificates(config)
     if config.snapshot_log_bytes < SNAPSHOT_LOG_BYTES_MIN:
         raise UsageError(f"--snapshot-log-bytes must be at least {SNAPSHOT_LOG_BYTES_MIN // MIB}MiB")
+
+
+def _check_certificates(config: ServeConfig) -> None:
+    """Files that are of no use without another one are most likely a slip."""
+    for one, other in (
+        ("tls_cert", "tls_key"),
+        ("tls_key", "tls_cert"),
+        ("tls_ca", "tls_cert"),
+        ("tls_client_cert", "tls_cert"),
+        ("peer_tls_cert", "peer_tls_key"),
+        ("peer_tls_key", "peer_tls_ca"),
+        ("peer_tls_ca", "peer_tls_cert"),
+    ):
+        if getattr(config, one) is not None and getattr(config, other) is None:
+            raise UsageError(f"{_flag(one)} is of no use without {_flag(other)}")
+    if config.client_certificates not in ("yes", "optional", "no"):
+        raise UsageError(f"--tls-client-cert: {config.tls_client_cert!r} is none of yes, optional, no")
+    if config.tls_ca == "system":
+        raise UsageError("--tls-ca: clients are known by a CA of your own; name its file")
+    if config.client_certificates != "no" and config.tls_cert is not None and config.tls_ca is None:
+        raise UsageError("--tls-client-cert: with which CA? name its file with --tls-ca")
 
 
 def _flag(name: str) -> str:
@@ -222,6 +286,12 @@ def _flag(name: str) -> str:
 def _text(value: object, name: str) -> str:
     if not isinstance(value, str) or not value:
         raise UsageError(f"{_flag(name)} must be a text")
+    return value
+
+
+def _truth(value: object, name: str) -> bool:
+    if not isinstance(value, bool):
+        raise UsageError(f"{_flag(name)} must be true or false")
     return value
 
 

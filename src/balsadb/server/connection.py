@@ -134,7 +134,8 @@ class ClientConnection(asyncio.Protocol):
         self._eof = True
         if not self._todo:
             self._close_after_replies()
-        return True
+        # A connection with TLS can't be half open: it closes, whatever is said here.
+        return self.transport is not None and self.transport.get_extra_info("ssl_object") is None
 
     def pause_writing(self) -> None:
         """Note that the client does not read: nothing more is encoded for it, nothing more read from it."""

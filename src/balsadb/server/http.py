@@ -27,6 +27,9 @@ from balsadb.address import format_address
 from balsadb.errors import UsageError
 from balsadb.kv.reply import Refusal
 from balsadb.server.backups import Backups, Unavailable
+from balsadb.server.certificates import Certificates
+from balsadb.server.complaints import Complaints
+from balsadb.server.entrance import Entrance
 from balsadb.server.events import Events
 from balsadb.server.insight import Insight
 from balsadb.server.logins import Logins
@@ -56,6 +59,8 @@ _LOGINS: Final[web.AppKey[Logins]] = web.AppKey("logins")
 _INSIGHT: Final[web.AppKey[Insight]] = web.AppKey("insight")
 _METRICS: Final[web.AppKey[Metrics]] = web.AppKey("metrics")
 _EVENTS: Final[web.AppKey[Events]] = web.AppKey("events")
+_OPEN: Final[web.AppKey[bool]] = web.AppKey("open")
+"""True when backups are given to everybody who reaches the port."""
 _PAGE: Final[web.AppKey[Page]] = web.AppKey("page")
 
 BACKUP: Final = (b"RAFT", b"BACKUP")
@@ -70,14 +75,18 @@ def create_app(
     backups: Backups | None = None,
     insight: Insight | None = None,
     logins: Logins | None = None,
+    *,
+    is_open: bool = True,
 ) -> web.Application:
     """Return the application.
 
     `ready` is asked at every request to /readyz, `backups` gives the state, `insight` all the figures, and
-    `logins` checks who wants a backup; without it everybody may have one.
+    `logins` checks who wants a backup; without it everybody may have one. Unless it `is_open` only those get
+    a backup who log in or show a certificate: it is the whole database.
     """
     app = web.Application(client_max_size=BODY_BYTES_MAX)
     app[_READY] = ready
+    app[_OPEN] = is_open
     app.router.add_get("/livez", _live)
     app.router.add_get("/readyz", _ready)
     if backups is not None:
@@ -104,8 +113,18 @@ def _add_figures(app: web.Application, insight: Insight) -> None:
 class _Site(web.BaseSite):
     """A listening socket with a bound on its connections."""
 
-    def __init__(self, runner: web.AppRunner, host: str, port: int, connections_max: int) -> None:
+    def __init__(
+        self,
+        runner: web.AppRunner,
+        host: str,
+        port: int,
+        connections_max: int,
+        certificates: Certificates | None,
+    ) -> None:
         super().__init__(runner, backlog=BACKLOG)
+        self._certificates = certificates
+        self._entrance: Entrance | None = None
+        self._complaints = Complaints()
         self._host, self._port = host, port
         self._connections_max = connections_max
 
@@ -118,7 +137,24 @@ class _Site(web.BaseSite):
         """Listen."""
         await super().start()
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._accept, self._host, self._port, backlog=self._backlog)
+        if self._certificates is None:
+            self._server = await loop.create_server(
+                self._accept, self._host, self._port, backlog=self._backlog
+            )
+            return
+        self._entrance = Entrance(
+            self._certificates,
+            self._accept,
+            lambda: self._connections_max,
+            lambda why: self._complaints.say(f"closed a connection to the HTTP port from {why}"),
+        )
+        await self._entrance.start(self._host, self._port, self._backlog)
+
+    async def stop(self) -> None:
+        """Stop listening."""
+        if self._entrance is not None:
+            self._entrance.close()
+        await super().stop()
 
     def _accept(self) -> web.RequestHandler:
         """Make room for a connection: a health check must get through whoever leaves his connections open."""
@@ -129,8 +165,14 @@ class _Site(web.BaseSite):
         return server()
 
 
-async def start(app: web.Application, host: str, port: int, connections_max: int = 32) -> web.AppRunner:
-    """Listen on `host:port` (port 0: any free one, see `runner.addresses`).
+async def start(
+    app: web.Application,
+    host: str,
+    port: int,
+    connections_max: int = 32,
+    certificates: Certificates | None = None,
+) -> web.AppRunner:
+    """Listen on `host:port` (port 0: any free one, see `runner.addresses`), by TLS with `certificates`.
 
     One more than `connections_max` connections closes the oldest. Raises UsageError with a sentence when
     listening can't be done.
@@ -146,7 +188,7 @@ async def start(app: web.Application, host: str, port: int, connections_max: int
     )
     await runner.setup()
     try:
-        await _Site(runner, host, port, connections_max).start()
+        await _Site(runner, host, port, connections_max, certificates).start()
     except (OSError, OverflowError, UnicodeError) as error:
         await runner.cleanup()
         raise UsageError(_refusal(host, port, error)) from error
@@ -183,6 +225,12 @@ async def _backup(request: web.Request) -> web.StreamResponse:
         return web.Response(text="backups are not given to browsers", status=403)
     if (refusal := await _refuse(request, BACKUP)) is not None:
         return refusal
+    known = request.app.get(_LOGINS) is not None or (
+        request.transport is not None and request.transport.get_extra_info("peercert")
+    )
+    if not (request.app[_OPEN] or known):
+        reason = "backups go beyond this machine only to those who show a certificate (--tls-cert, --tls-ca)"
+        return web.Response(text=reason, status=403)
     stream = request.app[_BACKUPS].stream()
     try:
         try:

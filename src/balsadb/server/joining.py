@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import sys
 from collections.abc import Sequence
+from ssl import SSLContext, SSLError
 from typing import Any
 
 import msgspec
@@ -24,6 +25,7 @@ from balsadb.raft.types import Configuration, Member, NodeId
 from balsadb.replica.replica import Replica
 from balsadb.resp.decode import ReplyParser, encode_command
 from balsadb.server import names
+from balsadb.tls import describe
 
 FIND_SECONDS_MAX = 10.0
 """How long a starting node looks for its cluster before it gives up."""
@@ -48,23 +50,24 @@ class Found(msgspec.Struct, frozen=True):
     """True when the new node is a member already."""
 
 
-async def find(address: str, node: NodeId, password_file: str | None = None) -> Found:
+async def find(
+    address: str, node: NodeId, password_file: str | None = None, tls: SSLContext | None = None
+) -> Found:
     """Ask the server at a client address for its cluster. Raises UsageError when there is none in time."""
     deadline = asyncio.get_running_loop().time() + FIND_SECONDS_MAX
     while True:
         try:
-            return await _find(address, node, password_file)
+            return await _find(address, node, password_file, tls)
         except (OSError, ProtocolError, TimeoutError) as error:
-            if asyncio.get_running_loop().time() >= deadline:
-                raise UsageError(
-                    f"--join {address}: no cluster is found there ({error or 'no answer'})"
-                ) from None
+            # What a certificate lacks will not come by waiting.
+            if isinstance(error, SSLError) or asyncio.get_running_loop().time() >= deadline:
+                raise UsageError(f"--join {address}: no cluster is found there ({_why(error)})") from None
         await asyncio.sleep(PAUSE_SECONDS)
 
 
-async def _find(address: str, node: NodeId, password_file: str | None) -> Found:
-    status = _fields(await _ask(address, [b"RAFT", b"STATUS"], password_file))
-    members = await _ask(address, [b"RAFT", b"MEMBERS"], password_file)
+async def _find(address: str, node: NodeId, password_file: str | None, tls: SSLContext | None) -> Found:
+    status = _fields(await _ask(address, [b"RAFT", b"STATUS"], password_file, tls))
+    members = await _ask(address, [b"RAFT", b"MEMBERS"], password_file, tls)
     cluster_id = bytes.fromhex(_text(status.get(b"cluster_id")))
     if not cluster_id:
         raise ProtocolError("its cluster has not begun yet")
@@ -97,6 +100,7 @@ async def ask_in(
     peer_address: str,
     client_address: str,
     password_file: str | None = None,
+    tls: SSLContext | None = None,
 ) -> None:
     """Ask to be added, at one server after another, until this node finds itself among the members."""
     node = replica.node.id
@@ -106,20 +110,25 @@ async def ask_in(
         address = addresses[turn % len(addresses)]
         turn += 1
         try:
-            reply = await _ask(address, words, password_file)
+            reply = await _ask(address, words, password_file, tls)
             problem = _text(reply.text) if isinstance(reply, Refusal) else ""
         except (OSError, ProtocolError, TimeoutError, UsageError) as error:
-            problem = f"no answer from {address} ({error or 'too slow'})"
+            problem = f"no answer from {address} ({_why(error)})"
         if problem and problem != said:
             sys.stderr.write(f"balsadb: not added yet: {problem}\n")
             said = problem
         await asyncio.sleep(PAUSE_SECONDS)
 
 
-async def _ask(address: str, words: Sequence[bytes], password_file: str | None) -> Reply:
+async def _ask(
+    address: str, words: Sequence[bytes], password_file: str | None, tls: SSLContext | None
+) -> Reply:
     host, port = parse_address(address)
+    options: dict[str, Any] = {} if tls is None else {"ssl": tls, "server_hostname": host}
     async with asyncio.timeout(ASK_SECONDS_MAX):
-        reader, writer = await names.connect(host, port, CONNECT_SECONDS_MAX, asyncio.open_connection)
+        reader, writer = await names.connect(
+            host, port, CONNECT_SECONDS_MAX, lambda to, port: asyncio.open_connection(to, port, **options)
+        )
         try:
             if password_file is not None:
                 password = read_password_file(password_file)
@@ -159,6 +168,10 @@ async def _exchange(
         if replies := parser.feed(data):
             return replies[0]
     raise ProtocolError("it gave no answer")
+
+
+def _why(error: Exception) -> str:
+    return describe(error) if isinstance(error, SSLError) else str(error) or "no answer"
 
 
 def _fields(reply: Any) -> dict[Any, Any]:

@@ -8,11 +8,14 @@ from collections.abc import Sequence
 from balsadb.replica.replica import Replica
 from balsadb.replica.request import Request
 from balsadb.server import sockets
+from balsadb.server.certificates import Certificates
 from balsadb.server.clock import Clock
 from balsadb.server.commands.client_state import ClientState
 from balsadb.server.commands.view import NodeView
+from balsadb.server.complaints import Complaints
 from balsadb.server.connection import ClientConnection
 from balsadb.server.driver import Driver
+from balsadb.server.entrance import Entrance
 from balsadb.server.login_connection import LoginConnection, Strangers
 from balsadb.server.logins import Logins
 from balsadb.server.telemetry import CommandCounts
@@ -23,6 +26,8 @@ SWEEP_SECONDS = 1.0
 """How often stuck clients are looked for."""
 HELD_BYTES_HIGH = 32 * 1024 * 1024
 """Past this many bytes of unanswered requests on this node no client is read; half of the refusing bound."""
+BACKLOG = 1024
+"""Connections waiting to be accepted. asyncio's default costs a second in a connection storm."""
 BUFFERED_BYTES_MAX = 512 * 1024 * 1024
 """Memory for the unfinished commands, open MULTIs and unread replies of all clients. Past it the greatest of
 these clients is closed: each is within its own bounds, but there may be thousands of them."""
@@ -54,7 +59,12 @@ class Listener:
         self._marked: list[ClientConnection] = []
         self._throttled: dict[ClientConnection, None] = {}
         """Clients that are read again when the node holds less; a dict, so that each is in it once."""
-        self._server: asyncio.Server | None = None
+        self.certificates: Certificates | None = None
+        """Set before the start when the port is to speak TLS."""
+        self.tls_failures = 0
+        """Connections that did not get through a TLS handshake."""
+        self._complaints = Complaints()
+        self._server: asyncio.Server | Entrance | None = None
         self._sweeper: asyncio.TimerHandle | None = None
         driver.on_finished = self.finished
         driver.on_turn_end = self.flush
@@ -62,11 +72,26 @@ class Listener:
     async def start(self, host: str, port: int) -> None:
         """Listen. Raises OSError when the address is taken."""
         loop = asyncio.get_running_loop()
-        # asyncio's default backlog costs a second in a connection storm.
-        self._server = await loop.create_server(self.protocol, host, port, backlog=1024, reuse_address=True)
+        if self.certificates is None:
+            self._server = await loop.create_server(
+                self.protocol, host, port, backlog=BACKLOG, reuse_address=True
+            )
+        else:
+            self._server = Entrance(
+                self.certificates,
+                self.protocol,
+                # On their way in they take up open files as clients do, so they count as such.
+                lambda: self._clients_max - len(self._connections),
+                self._kept_out,
+            )
+            await self._server.start(host, port, BACKLOG)
         for listening in self._server.sockets:
             sockets.keep_alive(listening)
         self._sweep()
+
+    def _kept_out(self, why: str) -> None:
+        self.tls_failures += 1
+        self._complaints.say(f"closed a connection to the client port from {why}")
 
     def stop_accepting(self) -> None:
         """Take no new clients."""

@@ -78,6 +78,7 @@ class NodeCollector(Collector):
         yield from self._stages()
         yield from self._sizes(status)
         yield from self._transfers()
+        yield from self._trust()
 
     def _raft(self, status: NodeStatus) -> Iterator[Metric]:
         role = _family("role", "1 for the role that the node has now, 0 for the others.", "role")
@@ -223,6 +224,26 @@ class NodeCollector(Collector):
         here, coming = parts.receiver.progress or (0, 0)
         yield _gauge("receiving_done_bytes", "Bytes that are here of a state being received.", here)
         yield _gauge("receiving_size_bytes", "Bytes of a state being received, 0 for none.", coming)
+
+    def _trust(self) -> Iterator[Metric]:
+        listener, trust = self._insight.parts.listener, self._insight.parts.peers.trust
+        refusals = CounterMetricFamily(
+            "balsadb_peer_refusals",
+            "Connections with other servers given up because one could not prove who it is, by what failed.",
+            labels=["reason"],
+        )
+        for reason in ("tls", "identity", "secret"):
+            refusals.add_metric([reason], trust.refusals[reason])
+        yield refusals
+        failures = listener.tls_failures
+        yield _counter("tls_failures", "Clients that did not get through a TLS handshake.", failures)
+        expiry = _family(
+            "certificate_expiry_seconds", "When the certificate of a port ends, since 1970.", "port"
+        )
+        for port, certificates in (("client", listener.certificates), ("peer", trust.certificates)):
+            if certificates is not None:
+                expiry.add_metric([port], certificates.expires_s)
+        yield expiry
 
 
 class Metrics:

@@ -17,6 +17,7 @@ import random
 import secrets
 import shutil
 import signal
+import ssl
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
@@ -32,10 +33,11 @@ from balsadb.raft.node import Options, Role
 from balsadb.raft.types import NOBODY, Configuration, Member, NodeId
 from balsadb.replica import Replica, ReplicaOptions
 from balsadb.replica.replica import OLD_META, later_start
-from balsadb.server import descriptors, joining
+from balsadb.server import descriptors, joining, protection
 from balsadb.server.addresses import AddressBook
 from balsadb.server.admission import Admission
 from balsadb.server.backups import Backups
+from balsadb.server.certificates import Certificates, Files
 from balsadb.server.clock import Clock
 from balsadb.server.commands.client_state import ClientState
 from balsadb.server.commands.view import NodeStatus
@@ -48,6 +50,7 @@ from balsadb.server.logins import Logins
 from balsadb.server.passwords import OnePassword
 from balsadb.server.peers import STRANGERS_MAX, Peers
 from balsadb.server.snapshots import SnapshotReceiver, SnapshotSender
+from balsadb.server.trust import PeerTrust, Secrets
 from balsadb.storage.datadir import DataDirectory
 from balsadb.storage.files import OsFiles
 from balsadb.storage.opening import open_log
@@ -92,9 +95,12 @@ class Node:
         config = self.config
         loop = asyncio.get_running_loop()
         self._started_ms = self._clock.monotonic_ms()
-        others = 2 * max(len(config.cluster), MEMBERS_EXPECTED) + STRANGERS_MAX + HTTP_CONNECTIONS_MAX
+        protection.check(config)
+        # Strangers and HTTP twice: with TLS as many again may be on their way in.
+        others = 2 * (max(len(config.cluster), MEMBERS_EXPECTED) + STRANGERS_MAX + HTTP_CONNECTIONS_MAX)
         clients_max = descriptors.clients_max(others)
         _check_purpose(config)
+        self.certificates, self.trust = make_certificates(config), make_trust(config)
         self._logins = await self._make_logins(stack)
         self._open_storage(stack)
         initial, ever = await self._find_members()
@@ -112,13 +118,16 @@ class Node:
         self._driver.on_cuts = self._cuts.add
         self._driver.on_collect = self._cuts.collect
         self._listener = Listener(self._driver, self, self._clock, clients_max, self._logins)
+        self._listener.certificates = self.certificates
         self._update_addresses()
         receiver = SnapshotReceiver(self._driver, self._cuts, self._states, self._files)
-        self._peers = Peers(self._driver, self._admission, self._book, receiver)
+        self._peers = Peers(self._driver, self._admission, self._book, receiver, self.trust)
         outgoing = f"{self._directory.group_path}/outgoing"
         # A killed process leaves its copies behind, and they keep the space of files that are long gone.
         await asyncio.to_thread(shutil.rmtree, outgoing, True)
-        self._sender = SnapshotSender(self._driver, self._cuts, self._admission, self._book.known, outgoing)
+        self._sender = SnapshotSender(
+            self._driver, self._cuts, self._admission, self._book.known, outgoing, self.trust
+        )
         self._driver.on_snapshot = self._sender.send
         self._watch(stack, receiver)
         self._driver.start()
@@ -212,7 +221,7 @@ class Node:
             return Configuration(voters=others, members=newest.members, cluster_id=newest.cluster_id), ever
         if config.join is None:
             raise UsageError("this node does not know where its cluster is; start it with --join once more")
-        self._found = await joining.find(config.join, config.id, config.password_file)
+        self._found = await joining.find(config.join, config.id, config.password_file, self._calling)
         return self._found.configuration, self._found.ever
 
     def _ask_in(self, stack: contextlib.AsyncExitStack) -> None:
@@ -224,10 +233,26 @@ class Node:
         servers = list(dict.fromkeys([self.config.join, *found.servers]))
         config = self.config
         asking = joining.ask_in(
-            self.replica, servers, config.peer_address, config.advertise, config.password_file
+            self.replica,
+            servers,
+            config.peer_address,
+            config.advertise,
+            config.password_file,
+            self._calling,
         )
         task = asyncio.get_running_loop().create_task(asking, name="join")
         stack.callback(task.cancel)
+
+    @property
+    def _calling(self) -> ssl.SSLContext | None:
+        """How this node talks to the client ports of others."""
+        return None if self.certificates is None else self.certificates.calling
+
+    def reload(self) -> None:
+        """Take up certificates, keys and secrets as their files are now, changed or not."""
+        self.trust.reload()
+        if self.certificates is not None:
+            self.certificates.reload()
 
     def _update_addresses(self) -> None:
         replica = self.replica
@@ -306,8 +331,13 @@ class Node:
 
         host, port = parse_address(address)
         backups = Backups(self._driver, self._cuts, f"{self._directory.group_path}/outgoing/backup")
-        app = http.create_app(self.unready, backups, self._insight, self._logins)
-        runner = await http.start(app, host, port, HTTP_CONNECTIONS_MAX)
+        exposed = protection.is_exposed(address)
+        is_open = not exposed or self.config.insecure
+        app = http.create_app(self.unready, backups, self._insight, self._logins, is_open=is_open)
+        certificates = (
+            make_certificates(self.config, "optional" if self.config.tls_ca else "no") if exposed else None
+        )
+        runner = await http.start(app, host, port, HTTP_CONNECTIONS_MAX, certificates)
         stack.push_async_callback(http.stop, runner)
 
     # -------------------------------------------------------------------- stop
@@ -415,6 +445,26 @@ class Node:
         return None
 
 
+def make_certificates(config: ServeConfig, client_certificates: str | None = None) -> Certificates | None:
+    """Read what clients are shown and asked for; None without TLS. Raises UsageError."""
+    if config.tls_cert is None or config.tls_key is None:
+        return None
+    files = Files(config.tls_cert, config.tls_key, config.tls_ca)
+    host, _ = parse_address(config.advertise)
+    return Certificates.of_clients(files, client_certificates or config.client_certificates, host)
+
+
+def make_trust(config: ServeConfig) -> PeerTrust:
+    """Read what other servers are shown and asked for. Raises UsageError."""
+    certificates = secrets = None
+    if config.peer_tls_cert is not None and config.peer_tls_key is not None:
+        files = Files(config.peer_tls_cert, config.peer_tls_key, config.peer_tls_ca, "--peer-tls")
+        certificates = Certificates.of_peers(files, config.id)
+    if config.peer_secret_file is not None:
+        secrets = Secrets(config.peer_secret_file)
+    return PeerTrust(certificates, secrets)
+
+
 def _check_purpose(config: ServeConfig) -> None:
     """Refuse to make a data directory for a node that belongs nowhere."""
     if not (config.cluster or config.join or os.path.exists(os.path.join(config.data_dir, "META"))):
@@ -437,7 +487,10 @@ async def _serve(config: ServeConfig) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with Node(config):
+    async with Node(config) as node:
+        if node.certificates is not None or protection.knows_peers(config):
+            # Without files to read again a closed terminal ends the server, as it does any program.
+            loop.add_signal_handler(signal.SIGHUP, node.reload)
         sys.stderr.write(f"balsadb: node {config.id} serves clients at {config.listen}\n")
         await stop.wait()
         sys.stderr.write(f"balsadb: node {config.id} stops\n")

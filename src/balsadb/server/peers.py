@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 import sys
 from typing import cast
 
@@ -24,8 +25,19 @@ from balsadb.server import names, sockets
 from balsadb.server.addresses import AddressBook
 from balsadb.server.admission import Admission
 from balsadb.server.driver import Driver
+from balsadb.server.entrance import Entrance
 from balsadb.server.snapshots import Inbox, SnapshotReceiver
-from balsadb.wire.frame import FrameDecoder, Hello, Refused, Welcome, encode_handshake, encode_messages
+from balsadb.server.trust import Introduction, PeerTrust, Reception, Untrusted, certificate_of
+from balsadb.wire.frame import (
+    Challenge,
+    FrameDecoder,
+    Hello,
+    Proof,
+    Refused,
+    Welcome,
+    encode_handshake,
+    encode_messages,
+)
 from balsadb.wire.handshake import STATE
 from balsadb.wire.transfer import Transfer
 
@@ -34,6 +46,8 @@ OUTBOX_BYTES_MAX = 32 * 1024 * 1024
 STRANGERS_MAX = 32
 """Inbound connections at once besides two for each peer. Past it the oldest one without a hello is closed, or
 else the newest: strangers may neither use up the open files nor keep members out."""
+BACKLOG = 128
+"""Connections waiting to be accepted."""
 CONNECT_SECONDS_MAX = 2.0
 """An attempt to connect is given up after this and made anew; the kernel waits longer from try to try."""
 UNACKNOWLEDGED_MS_MAX = 2_000
@@ -58,8 +72,8 @@ def _say(sentence: str) -> None:
 class _Outbound(asyncio.Protocol):
     """A connection that we dialled: hello out, welcome in, then messages out."""
 
-    def __init__(self, hello: Hello) -> None:
-        self._hello = hello
+    def __init__(self, hello: Hello, trust: PeerTrust) -> None:
+        self._introduction = Introduction(trust, hello)
         self._decoder = FrameDecoder(handshake=True)
         self.transport: asyncio.Transport | None = None
         self.answer: asyncio.Future[Welcome | Refused] = asyncio.get_running_loop().create_future()
@@ -67,15 +81,24 @@ class _Outbound(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        self.transport.write(encode_handshake(self._hello))
+
+    def greet(self) -> None:
+        """Say hello: whom we have reached is known, as far as certificates go."""
+        assert self.transport is not None
+        self.transport.write(encode_handshake(self._introduction.hello))
 
     def data_received(self, data: bytes) -> None:
+        assert self.transport is not None
         try:
             for frame in self._decoder.feed(data):
-                if isinstance(frame, Welcome | Refused) and not self.answer.done():
-                    self.answer.set_result(frame)
-                else:
+                if self.answer.done():
                     raise ProtocolError("a peer sent more than its answer on our connection")
+                said = self._introduction.take(frame)
+                if isinstance(said, Proof):
+                    self._decoder.expect_greeting()
+                    self.transport.write(encode_handshake(said))
+                else:
+                    self.answer.set_result(said)
         except ProtocolError as error:
             self._fail(error)
 
@@ -87,7 +110,9 @@ class _Outbound(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.answer.done():
-            self.answer.set_exception(ProtocolError("the connection closed before an answer"))
+            # In TLS 1.3 it is only now that one learns that the other side does not take one's certificate.
+            broken = exc if isinstance(exc, ssl.SSLError) else None
+            self.answer.set_exception(broken or ConnectionResetError("closed before an answer"))
             self.answer.exception()  # looked at by the dialler or by nobody
         if not self.closed.done():
             self.closed.set_result(None)
@@ -99,6 +124,7 @@ class _Inbound(asyncio.Protocol):
     def __init__(self, peers: Peers) -> None:
         self._peers = peers
         self._decoder = FrameDecoder(handshake=True)
+        self._reception: Reception | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.transport: asyncio.Transport | None = None
         self.node: NodeId = 0
@@ -113,6 +139,10 @@ class _Inbound(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
+        peers = self._peers
+        self._reception = Reception(
+            peers.trust, lambda hello: peers.admission.answer(hello), certificate_of(transport)
+        )
         self._timer = asyncio.get_running_loop().call_later(HELLO_SECONDS_MAX, self.transport.abort)
         self._peers.inbound[self] = None
         self._peers.make_room()
@@ -125,20 +155,24 @@ class _Inbound(asyncio.Protocol):
                     self._peers.driver.receive(frame)
                 elif self._inbox is not None and isinstance(frame, Transfer):
                     self._inbox.feed(frame)
-                elif isinstance(frame, Hello) and not self.node and self._inbox is None:
-                    self._greet(frame)
                 else:
-                    raise ProtocolError("a peer sent a frame out of place")
+                    self._greet(frame)
         except ProtocolError as error:
-            _say(f"closed a connection to the peer port: {error}")
+            self._peers.trust.complaints.say(f"closed a connection to the peer port: {error}")
             self.transport.abort()
 
-    def _greet(self, hello: Hello) -> None:
+    def _greet(self, frame: object) -> None:
         assert self.transport is not None
-        answer = self._peers.admission.answer(hello)
+        assert self._reception is not None
+        answer = self._reception.take(frame)
+        hello = self._reception.hello
+        assert hello is not None
         self.transport.write(encode_handshake(answer))
+        if isinstance(answer, Challenge):
+            self._decoder.expect_greeting()
+            return
         if isinstance(answer, Refused):
-            _say(f"refused node {hello.node_id}: {answer.reason}")
+            self._peers.trust.complaints.say(f"refused node {hello.node_id}: {answer.reason}")
             self.transport.close()
             return
         if self._timer is not None:
@@ -172,8 +206,10 @@ class Peers:
         admission: Admission,
         book: AddressBook,
         receiver: SnapshotReceiver,
+        trust: PeerTrust | None = None,
     ) -> None:
         self.driver = driver
+        self.trust = trust or PeerTrust()
         self.receiver = receiver
         self.admission = admission
         self.inbound: dict[_Inbound, None] = {}
@@ -186,7 +222,7 @@ class Peers:
         self._diallers: dict[NodeId, asyncio.Task[None]] = {}
         self._nudges: dict[NodeId, asyncio.Event] = {}
         """Set to dial a node now instead of after a pause."""
-        self._server: asyncio.Server | None = None
+        self._server: asyncio.Server | Entrance | None = None
         self._stopping = False
         self._alone = False
         driver.peers = self
@@ -194,7 +230,16 @@ class Peers:
     async def start(self, host: str, port: int) -> None:
         """Listen for peers and begin to dial them. Raises OSError when the address is taken."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _Inbound(self), host, port, backlog=128)
+        if self.trust.certificates is None:
+            self._server = await loop.create_server(lambda: _Inbound(self), host, port, backlog=BACKLOG)
+        else:
+            self._server = Entrance(
+                self.trust.certificates,
+                lambda: _Inbound(self),
+                lambda: STRANGERS_MAX,
+                lambda why: self.trust.refuse("tls", f"closed a connection to the peer port from {why}"),
+            )
+            await self._server.start(host, port, BACKLOG)
         self.follow()
 
     def follow(self, *, alone: bool = False) -> None:
@@ -298,7 +343,15 @@ class Peers:
             except socket.gaierror as error:
                 reason = f"the name in {self._where(node)} has no address ({error.strerror or error})"
                 pause = min(pause * 2, REDIAL_SECONDS_MAX)
-            except (OSError, ProtocolError, TimeoutError):
+            except ssl.SSLError as error:
+                reason = self.trust.describe_failure(error)
+                pause = REFUSED_SECONDS
+            except ProtocolError as error:
+                reason = str(error)
+                pause = (
+                    REFUSED_SECONDS if isinstance(error, Untrusted) else min(pause * 2, REDIAL_SECONDS_MAX)
+                )
+            except (OSError, TimeoutError):
                 # That a server does not answer is nothing new when it is down; no line for every attempt.
                 reason = last_reason
                 pause = min(pause * 2, REDIAL_SECONDS_MAX)
@@ -322,10 +375,14 @@ class Peers:
             host,
             port,
             CONNECT_SECONDS_MAX,
-            lambda address, port: loop.create_connection(lambda: _Outbound(hello), address, port),
+            lambda address, port: loop.create_connection(
+                lambda: _Outbound(hello, self.trust), address, port, **self.trust.calling()
+            ),
         )
         sockets.give_up_after(transport.get_extra_info("socket"), UNACKNOWLEDGED_MS_MAX)
         try:
+            self.trust.check_target(node, certificate_of(transport))
+            protocol.greet()
             async with asyncio.timeout(HELLO_SECONDS_MAX):
                 answer = await protocol.answer
         except BaseException:

@@ -23,10 +23,11 @@ from balsadb.server.admission import Admission
 from balsadb.server.cuts import CutWriter
 from balsadb.server.driver import TICK_SECONDS, Driver
 from balsadb.server.failure import stop_process
+from balsadb.server.trust import Introduction, PeerTrust, certificate_of
 from balsadb.storage.files import Files
 from balsadb.storage.state import StateDirectory, StateStore
 from balsadb.storage.transfer import Incoming, Outgoing
-from balsadb.wire.frame import FrameDecoder, Refused, Welcome, encode_handshake, encode_transfer
+from balsadb.wire.frame import FrameDecoder, Hello, Proof, Refused, encode_handshake, encode_transfer
 from balsadb.wire.handshake import STATE
 from balsadb.wire.transfer import Chunk, Installed, Offer, Resume, Transfer
 
@@ -59,8 +60,10 @@ class SnapshotSender:
         admission: Admission,
         addresses: Mapping[NodeId, tuple[str, int]],
         directory: str,
+        trust: PeerTrust | None = None,
     ) -> None:
         """`directory` is where copies are made."""
+        self._trust = trust or PeerTrust()
         self._driver = driver
         self._cuts = cuts
         self._admission = admission
@@ -153,16 +156,14 @@ class SnapshotSender:
         host, port = self._addresses.get(follower, ("", 0))
         if not host:
             raise ProtocolError("it is not a member any more")
-        reader, writer = await names.connect(host, port, STEP_SECONDS_MAX, asyncio.open_connection)
+        tls = self._trust.calling()
+        reader, writer = await names.connect(
+            host, port, STEP_SECONDS_MAX, lambda address, port: asyncio.open_connection(address, port, **tls)
+        )
         try:
+            self._trust.check_target(follower, certificate_of(writer))
             line = _Line(reader, writer)
-            writer.write(encode_handshake(self._admission.hello(follower, STATE)))
-            greeting = await line.receive(STEP_SECONDS_MAX)
-            if isinstance(greeting, Refused):
-                raise ProtocolError(greeting.reason)
-            if not isinstance(greeting, Welcome):
-                raise ProtocolError("the answer to a hello is no welcome")
-            line.decoder.expect_transfer()
+            await line.greet(self._trust, self._admission.hello(follower, STATE))
             await line.send(copy.offer)
             answer = await line.receive(STEP_SECONDS_MAX)
             if isinstance(answer, Installed):
@@ -205,6 +206,19 @@ class _Line:
         self.decoder = FrameDecoder(handshake=True)
         self._reader = reader
         self._writer = writer
+
+    async def greet(self, trust: PeerTrust, hello: Hello) -> None:
+        """Say who we are and be let in. Raises ProtocolError."""
+        introduction = Introduction(trust, hello)
+        self._writer.write(encode_handshake(introduction.hello))
+        answer = introduction.take(await self.receive(STEP_SECONDS_MAX))
+        if isinstance(answer, Proof):
+            self.decoder.expect_greeting()
+            self._writer.write(encode_handshake(answer))
+            answer = introduction.take(await self.receive(STEP_SECONDS_MAX))
+        if isinstance(answer, Refused):
+            raise ProtocolError(answer.reason)
+        self.decoder.expect_transfer()
 
     async def send(self, frame: Transfer) -> None:
         if self._writer.is_closing():

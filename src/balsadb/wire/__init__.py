@@ -2,7 +2,8 @@
 
 A connection between two servers has one direction. Who dials says `Hello`: which cluster, which node, which
 data directory. The other side answers `Welcome`, or `Refused` with a sentence, and says nothing more. After
-a welcome the dialler sends frames of Raft messages until the connection closes.
+a welcome the dialler sends frames of Raft messages until the connection closes. With a shared secret both
+prove before the answer that they know it (`proof.py`).
 
 Each frame has a length, a checksum, a group and a type; its body is MessagePack, decoded by msgspec straight
 into the types of `raft/messages.py`. The length is checked before anything is kept (4 KiB before the hello,
@@ -16,6 +17,7 @@ Who checks what (bad inputs 39-41):
     server          protocol version, cluster, node and store ids in the hello
     raft            removed members, terms, indexes against the log, and the bytes of each entry
 
-Left out: encryption and authentication. Until they come the peer port must not be reachable by strangers: a
-checksum guards against accidents, not against intent.
+Encryption is not done here: TLS lies below, if it is used (`server/trust.py`). A checksum guards against
+accidents, not against intent; without TLS nothing guards what follows the greeting against somebody on the
+path.
 """

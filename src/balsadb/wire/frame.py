@@ -24,7 +24,7 @@ from msgspec import Meta
 from balsadb.errors import InvariantError, ProtocolError
 from balsadb.raft.messages import Message
 from balsadb.raft.types import NodeId
-from balsadb.wire.handshake import PROTOCOL_VERSION, Greeting, Hello, Refused, Welcome
+from balsadb.wire.handshake import PROTOCOL_VERSION, Challenge, Greeting, Hello, Proof, Refused, Welcome
 from balsadb.wire.transfer import Transfer
 
 __all__ = [
@@ -32,9 +32,11 @@ __all__ = [
     "GREETING_BYTES_MAX",
     "MESSAGES_MAX",
     "PROTOCOL_VERSION",
+    "Challenge",
     "FrameDecoder",
     "Greeting",
     "Hello",
+    "Proof",
     "Refused",
     "Welcome",
     "encode_handshake",
@@ -54,11 +56,12 @@ _GROUP_TYPE = struct.Struct("<HB")
 _BODY_OFFSET = _LENGTH_CHECKSUM.size + _GROUP_TYPE.size
 _TYPE_MESSAGES = 1
 _TYPE_TRANSFER = 5
-_GREETING_TYPES: dict[type[Greeting], int] = {Hello: 2, Welcome: 3, Refused: 4}
+_GREETING_TYPES: dict[type[Greeting], int] = {Hello: 2, Welcome: 3, Refused: 4, Challenge: 6, Proof: 7}
 _GREETING_DECODERS: dict[int, msgspec.msgpack.Decoder[Greeting]] = {
     number: msgspec.msgpack.Decoder(greeting) for greeting, number in _GREETING_TYPES.items()
 }
-_REASON_CHARACTERS_MAX = 500
+_TLS_RECORDS = (b"\x16\x03", b"\x15\x03")
+"""How a TLS handshake and a TLS alert begin: lengths far beyond those of any greeting."""
 
 _Frame: TypeAlias = Greeting | tuple[Message, ...] | Transfer
 """What a frame says."""
@@ -80,7 +83,7 @@ def _encode_frame(group: int, frame_type: int, body: bytes) -> bytes:
 def encode_handshake(greeting: Greeting, group: int = 0) -> bytes:
     """Encode a greeting as one frame. Raises ValueError when its texts are too long."""
     if isinstance(greeting, Refused):
-        greeting = Refused(greeting.reason[:_REASON_CHARACTERS_MAX], greeting.removed_from)
+        greeting = greeting.cut()
     frame = _encode_frame(group, _GREETING_TYPES[type(greeting)], _encode_body(greeting))
     if len(frame) > GREETING_BYTES_MAX:
         raise ValueError(f"greeting of {len(frame)} bytes exceeds {GREETING_BYTES_MAX}")
@@ -149,6 +152,10 @@ class FrameDecoder:
         self._source, self._target = source, target
         self._handshake = False
 
+    def expect_greeting(self) -> None:
+        """Take one more greeting, before messages or a transfer."""
+        self._greeted = False
+
     def expect_transfer(self) -> None:
         """Take the frames of a transfer from now on."""
         self._handshake = False
@@ -196,6 +203,8 @@ class FrameDecoder:
         while end - position >= _LENGTH_CHECKSUM.size and not (self._handshake and self._greeted):
             length, checksum = _LENGTH_CHECKSUM.unpack_from(data, position)
             if not _GROUP_TYPE.size < length <= (GREETING_BYTES_MAX if self._handshake else FRAME_BYTES_MAX):
+                if self._handshake and data.startswith(_TLS_RECORDS, position):
+                    raise ProtocolError("the other side speaks TLS between servers, and this one does not")
                 raise ProtocolError(f"a peer frame claims {length} bytes")
             after = position + _LENGTH_CHECKSUM.size + length
             if after > end:
