@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import sys
 from typing import cast
 
 from balsadb.address import format_address
@@ -25,6 +24,7 @@ from balsadb.server.addresses import AddressBook
 from balsadb.server.admission import Admission
 from balsadb.server.driver import Driver
 from balsadb.server.snapshots import Inbox, SnapshotReceiver
+from balsadb.server.voice import Voice
 from balsadb.wire.frame import FrameDecoder, Hello, Refused, Welcome, encode_handshake, encode_messages
 from balsadb.wire.handshake import STATE
 from balsadb.wire.transfer import Transfer
@@ -49,10 +49,6 @@ FAREWELL_SECONDS = 2.0
 """How long the links to a removed node stay, so that it hears that it was removed."""
 GROUP = 0
 """The only Raft group for now; every frame names one."""
-
-
-def _say(sentence: str) -> None:
-    sys.stderr.write(f"balsadb: {sentence}\n")
 
 
 class _Outbound(asyncio.Protocol):
@@ -130,7 +126,7 @@ class _Inbound(asyncio.Protocol):
                 else:
                     raise ProtocolError("a peer sent a frame out of place")
         except ProtocolError as error:
-            _say(f"closed a connection to the peer port: {error}")
+            self._peers.voice.say(f"closed a connection to the peer port: {error}")
             self.transport.abort()
 
     def _greet(self, hello: Hello) -> None:
@@ -138,7 +134,7 @@ class _Inbound(asyncio.Protocol):
         answer = self._peers.admission.answer(hello)
         self.transport.write(encode_handshake(answer))
         if isinstance(answer, Refused):
-            _say(f"refused node {hello.node_id}: {answer.reason}")
+            self._peers.voice.say(f"refused node {hello.node_id}: {answer.reason}")
             self.transport.close()
             return
         if self._timer is not None:
@@ -179,6 +175,7 @@ class Peers:
         self.inbound: dict[_Inbound, None] = {}
         """Connections that were made to us, the oldest first."""
         self.dropped_messages = 0
+        self.voice = Voice()
         self._book = book
         self._addresses = book.known
         """Where each other member is; who changes it calls `follow`."""
@@ -195,6 +192,8 @@ class Peers:
         """Listen for peers and begin to dial them. Raises OSError when the address is taken."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(lambda: _Inbound(self), host, port, backlog=128)
+        for listening in self._server.sockets:
+            sockets.keep_alive(listening)
         self.follow()
 
     def follow(self, *, alone: bool = False) -> None:
@@ -303,7 +302,7 @@ class Peers:
                 reason = last_reason
                 pause = min(pause * 2, REDIAL_SECONDS_MAX)
             if reason and reason != last_reason:
-                _say(f"node {node} can't be used: {reason}")
+                self.voice.say(f"node {node} can't be used: {reason}")
             last_reason = reason
             # Not `asyncio.wait_for`: it forgets that it was cancelled when the nudge comes at the same time.
             with contextlib.suppress(TimeoutError):
