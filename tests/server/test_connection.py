@@ -121,6 +121,7 @@ def test_a_client_that_had_to_wait_is_read_again_although_the_node_was_overloade
     assert not transport.reading
     server.replica.held_bytes = 0
     server.listener.flush()
+    server.answer(1)  # the second one came while the client was not read, and has waited until now
     server.listener.flush()
     assert transport.reading
 

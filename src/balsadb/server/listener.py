@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
+from time import perf_counter
 
 from balsadb.replica.replica import Replica
 from balsadb.replica.request import Request
@@ -21,20 +23,51 @@ SWEEP_SECONDS = 1.0
 """How often stuck clients are looked for."""
 HELD_BYTES_HIGH = 32 * 1024 * 1024
 """Past this many bytes of unanswered requests on this node no client is read; half of the refusing bound."""
-BUFFERED_BYTES_MAX = 512 * 1024 * 1024
+BUFFERED_BYTES_MAX = 96 * 1024 * 1024
 """Memory for the unfinished commands, open MULTIs and unread replies of all clients. Past it the greatest of
-these clients is closed: each is within its own bounds, but there may be thousands of them."""
+these clients is closed: each is within its own bounds, but there may be thousands of them. Six of the largest
+commands or transactions fit in at a time."""
+UNACKNOWLEDGED_MS_MAX = 30_000
+"""The kernel closes a client whose machine acknowledges nothing of what was sent to it for so long."""
+TURN_COMMANDS_MAX = 8_192
+"""Commands that are taken from all clients in one turn; what else has come waits for the next one. So the
+messages of the other servers, which come between turns, never wait long behind clients (rule B1)."""
+TURN_FLUSH_SECONDS_MAX = 0.010
+"""Time for the clients at the end of a turn, about; those that are left have theirs in the next one."""
+TURN_RESUMES_MAX = 64
+"""Clients that had to wait and are read again in one turn: each may have a quarter of a megabyte ready."""
+FLUSHES_TIMED = 16
+"""The clock is looked at after so many clients."""
 
 
 class Listener:
     """Accepts clients and brings their requests to the driver."""
 
-    def __init__(self, driver: Driver, view: NodeView, clock: Clock, clients_max: int) -> None:
-        """`clients_max` clients at once; one more is told so and closed, as Redis does."""
+    def __init__(
+        self,
+        driver: Driver,
+        view: NodeView,
+        clock: Clock,
+        clients_max: int,
+        clients_per_address_max: int = 0,
+        idle_ms_max: int = 0,
+    ) -> None:
+        """`clients_max` clients at once; one more is told so and closed, as Redis does.
+
+        The same for those of one address, unless that bound is 0. Who says nothing for `idle_ms_max` is
+        closed; 0: nobody is.
+        """
         self.view = view
         self._clients_max = clients_max
+        self._clients_per_address_max = clients_per_address_max
+        self._idle_ms_max = idle_ms_max
+        self._by_address: Counter[str] = Counter()
+        """Clients of each address; only kept where it matters."""
         self.connections_received = 0
         self.commands_processed = 0
+        self.commands_processed_max = TURN_COMMANDS_MAX
+        """When `commands_processed` has come so far, whatever else arrives waits for the next turn."""
+        self._resumes_left = TURN_RESUMES_MAX
         self.counts = CommandCounts()
         self._driver = driver
         self._replica: Replica = driver.replica
@@ -59,6 +92,7 @@ class Listener:
         )
         for listening in self._server.sockets:
             sockets.keep_alive(listening)
+            sockets.give_up_after(listening, UNACKNOWLEDGED_MS_MAX)
         self._sweep()
 
     def stop_accepting(self) -> None:
@@ -97,14 +131,15 @@ class Listener:
         """Register a new client; False when there are too many and it was closed."""
         transport = connection.transport
         assert transport is not None
-        if len(self._connections) >= self._clients_max:
+        address = _address(transport.get_extra_info("peername"))
+        if len(self._connections) >= self._clients_max or not self._admit_address(address):
             transport.write(b"-ERR max number of clients reached\r\n")
             transport.close()
             return False
         self.connections_received += 1
         connection.state = ClientState(
             self.connections_received,
-            _address(transport.get_extra_info("peername")),
+            address,
             local_address=_address(transport.get_extra_info("sockname")),
             created_ms=self._clock.wall_ms(),
         )
@@ -115,7 +150,21 @@ class Listener:
         """Forget a client."""
         self.buffered_bytes -= connection.buffered_bytes
         connection.buffered_bytes = 0
-        self._connections.pop(connection.state.id, None)
+        if self._connections.pop(connection.state.id, None) is not None and self._clients_per_address_max:
+            host = _host(connection.state.address)
+            self._by_address[host] -= 1
+            if not self._by_address[host]:
+                del self._by_address[host]
+
+    def _admit_address(self, address: str) -> bool:
+        """Count one more client of an address, unless it has too many."""
+        if not self._clients_per_address_max:
+            return True
+        host = _host(address)
+        if self._by_address[host] >= self._clients_per_address_max:
+            return False
+        self._by_address[host] += 1
+        return True
 
     def weigh(self, connection: ClientConnection, size: int) -> None:
         """Note how much memory a client takes, and close the greatest when all take too much."""
@@ -142,6 +191,11 @@ class Listener:
         """Flush a connection, which may read again then, once the node is not overloaded any more."""
         self._throttled[connection] = None
 
+    def may_resume(self) -> bool:
+        """Tell whether one more client may be read again in this turn."""
+        self._resumes_left -= 1
+        return self._resumes_left >= 0
+
     def mark(self, connection: ClientConnection) -> None:
         """Flush a connection at the end of the turn."""
         self._marked.append(connection)
@@ -163,7 +217,9 @@ class Listener:
                 marked.append(connection)
 
     def flush(self) -> None:
-        """Write every reply that is ready: one write per connection and turn."""
+        """Write every reply that is ready: one write per connection and turn, as long as a turn may be."""
+        self._resumes_left = TURN_RESUMES_MAX
+        self.commands_processed_max = self.commands_processed + TURN_COMMANDS_MAX
         if self._throttled and not self.overloaded:
             for connection in self._throttled:
                 if not connection.marked:
@@ -171,19 +227,56 @@ class Listener:
                     self._marked.append(connection)
             self._throttled.clear()
         marked, self._marked = self._marked, []
-        for connection in marked:
-            connection.flush()
+        if len(marked) <= FLUSHES_TIMED:
+            for connection in marked:
+                connection.flush()
+        else:
+            self._flush_many(marked)
+        if self._throttled and not self.overloaded:
+            self._driver.wake()
+
+    def _flush_many(self, marked: list[ClientConnection]) -> None:
+        """Flush in pieces, and leave to the next turn what takes too long."""
+        until = perf_counter() + TURN_FLUSH_SECONDS_MAX
+        for first in range(0, len(marked), FLUSHES_TIMED):
+            for connection in marked[first : first + FLUSHES_TIMED]:
+                connection.flush()
+            if perf_counter() > until and first + FLUSHES_TIMED < len(marked):
+                self._marked = marked[first + FLUSHES_TIMED :] + self._marked
+                self._driver.wake()
+                return
 
     def _sweep(self) -> None:
-        """Close clients that are stuck: slow senders and slow readers hold memory and a place."""
-        late = self.now_ms - STUCK_MS_MAX
-        for connection in list(self._connections.values()):
-            if 0 < connection.stuck_since_ms < late and connection.transport is not None:
-                connection.transport.abort()
+        self.sweep()
         self._sweeper = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._sweep)
+
+    def sweep(self) -> None:
+        """Close clients that are stuck or idle: they hold memory and a place."""
+        now_ms = self.now_ms
+        late = now_ms - STUCK_MS_MAX
+        for connection in list(self._connections.values()):
+            if connection.transport is None:
+                continue
+            stuck = 0 < connection.stuck_since_ms < late
+            if stuck or (self._idle_ms_max and self._is_idle(connection, now_ms)):
+                connection.transport.abort()
+            elif connection.buffered_bytes or connection.transport.get_write_buffer_size():
+                connection.weigh()  # a little that is not read is told by nobody
+
+    def _is_idle(self, connection: ClientConnection, now_ms: int) -> bool:
+        """Tell whether a client has said nothing for too long, by the monotonic clock."""
+        last_ms = connection.state.last_command_ms
+        if last_ms != connection.noticed_ms or connection.awaits_answers:
+            connection.noticed_ms, connection.quiet_since_ms = last_ms, now_ms
+            return False
+        return now_ms - connection.quiet_since_ms >= self._idle_ms_max
 
 
 def _address(name: object) -> str:
     if isinstance(name, tuple) and len(name) >= 2:
         return f"{name[0]}:{name[1]}"
     return ""
+
+
+def _host(address: str) -> str:
+    return address.rpartition(":")[0]
