@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from balsadb.kv.reply import OK
 from balsadb.server import connection, listener
-from balsadb.server.connection import INPUT_SLICE_BYTES, OUTPUT_BYTES_HIGH, UNSENT_BYTES_HIGH
+from balsadb.server.connection import INPUT_SLICE_BYTES, LATE_SLICE_BYTES, UNSENT_BYTES_HIGH
 from balsadb.server.listener import STUCK_MS_MAX, TURN_COMMANDS_MAX, TURN_RESUMES_MAX
 from server.client_rig import Rig
 
@@ -14,6 +13,11 @@ REFUSED = b"-ERR max number of clients reached\r\n"
 PINGS = b"PING\r\n" * 40_000
 """What one read may give: a quarter of a megabyte of the shortest commands."""
 MIB = 1024 * 1024
+
+
+def exhaust(rig: Rig) -> None:
+    """Let others have had this turn."""
+    rig.listener.commands_processed = rig.listener.commands_processed_max + TURN_COMMANDS_MAX
 
 
 # ------------------------------------------------------------------------------ how many
@@ -138,8 +142,8 @@ def test_values_that_wait_unencoded_count_each_once(monkeypatch):
     monkeypatch.setattr(listener, "BUFFERED_BYTES_MAX", 20 * MIB)
     rig = Rig()
     (same, its), (many, other) = rig.connect(), rig.connect()
-    value = bytes(OUTPUT_BYTES_HIGH)
-    for client, reply in ((same, value), (many, lambda: bytes(OUTPUT_BYTES_HIGH))):
+    value = bytes(MIB)
+    for client, reply in ((same, value), (many, lambda: bytes(MIB))):
         client.data_received(b"GET k\r\n" * 40)
         rig.answer(reply)
     assert not its.closed, "forty references to one value are one value"
@@ -171,6 +175,7 @@ def test_a_turn_takes_so_many_commands_and_the_rest_has_its_turn_later():
     for client, _ in clients:
         client.data_received(PINGS)
     slice_max = INPUT_SLICE_BYTES // 6 + 1
+    slice_late_max = LATE_SLICE_BYTES // 6 + 1
     taken = rig.listener.commands_processed
     assert taken <= TURN_COMMANDS_MAX + slice_max
     turns = 0
@@ -178,33 +183,60 @@ def test_a_turn_takes_so_many_commands_and_the_rest_has_its_turn_later():
         assert rig.wakes, "somebody waits, and nothing brings the next turn"
         before, rig.wakes = rig.listener.commands_processed, 0
         rig.listener.flush()
-        assert rig.listener.commands_processed - before <= TURN_COMMANDS_MAX + slice_max
+        assert rig.listener.commands_processed - before <= TURN_COMMANDS_MAX + slice_late_max
         turns += 1
         assert turns < 10_000
+    rig.listener.flush()
     for _, transport in clients:
         assert transport.sent == b"+PONG\r\n" * 40_000
     assert turns >= 20 * 40_000 // (TURN_COMMANDS_MAX + slice_max)
 
 
-def test_a_small_client_is_not_kept_waiting_by_those_who_send_much():
+@pytest.mark.parametrize(("data", "turns"), [(b"PING\r\n", 3), (b"PING\r\n" + b" " * 600, 40)])
+def test_a_client_that_sends_little_is_not_kept_waiting_by_those_who_send_much(data, turns):
     rig = Rig()
-    flood = [rig.connect(kernel_bytes=10**9) for _ in range(8)]
+    flood = [rig.connect(kernel_bytes=10**9) for _ in range(100)]
     for client, _ in flood:
         client.data_received(PINGS)
     client, transport = rig.connect()
-    client.data_received(b"PING\r\n")
+    client.data_received(data)
+    for _ in range(turns):
+        rig.listener.flush()
+    assert transport.sent == b"+PONG\r\n"
+    assert not any(its.reading for _, its in flood), "the flood is not over, and others were answered"
+    assert not any(its.closed for _, its in flood)
+
+
+def test_every_client_that_waits_has_its_share_before_another_one_has_two():
+    rig = Rig()
+    clients = [rig.connect(kernel_bytes=10**9) for _ in range(100)]
+    exhaust(rig)
+    for client, _ in clients:
+        client.data_received(PINGS)
+    for _ in range(40):
+        rig.listener.flush()
+        shares = [len(transport.sent) for _, transport in clients]
+        share = (LATE_SLICE_BYTES // 6 + 1) * len(b"+PONG\r\n")
+        assert max(shares) - min(shares) <= 2 * share
+
+
+def test_many_that_send_little_wait_for_the_next_turn_too():
+    rig = Rig()
+    clients = [rig.connect() for _ in range(3 * TURN_COMMANDS_MAX // 80)]
+    for client, _ in clients:
+        client.data_received(b"PING\r\n" * 80)
+    assert rig.listener.commands_processed <= 2 * TURN_COMMANDS_MAX + 80
     turns = 0
-    while not transport.sent:
+    while not all(transport.sent == b"+PONG\r\n" * 80 for _, transport in clients):
         rig.listener.flush()
         turns += 1
-    assert turns <= 5
-    assert not all(its.reading for _, its in flood), "the flood is not over, and others were answered"
+        assert turns < 1_000
 
 
 def test_only_so_many_that_had_to_wait_are_read_again_in_one_turn():
     rig = Rig()
     clients = [rig.connect() for _ in range(3 * TURN_RESUMES_MAX)]
-    rig.listener.commands_processed = rig.listener.commands_processed_max  # others have had this turn
+    exhaust(rig)
     for client, _ in clients:
         client.data_received(b"PING\r\n")
     assert not any(transport.reading for _, transport in clients)
@@ -219,22 +251,6 @@ def test_only_so_many_that_had_to_wait_are_read_again_in_one_turn():
     assert all(transport.sent == b"+PONG\r\n" for _, transport in clients)
 
 
-def test_the_end_of_a_turn_is_bounded_and_leaves_nobody_out(monkeypatch):
-    monkeypatch.setattr(listener, "TURN_FLUSH_SECONDS_MAX", 0.0)
-    rig = Rig()
-    clients = [rig.connect() for _ in range(100)]
-    for client, _ in clients:
-        client.data_received(b"GET k\r\n")
-    rig.answer(OK)
-    turns = 1
-    while not all(transport.sent for _, transport in clients):
-        assert rig.wakes
-        rig.listener.flush()
-        turns += 1
-    assert turns == -(-100 // listener.FLUSHES_TIMED)
-    assert all(transport.sent == b"+OK\r\n" for _, transport in clients)
-
-
 @pytest.mark.parametrize("size", [1, 7, 1_000, INPUT_SLICE_BYTES, 10**6])
 def test_what_waits_is_answered_in_order_also_when_input_ends_meanwhile(size, monkeypatch):
     monkeypatch.setattr(connection, "INPUT_SLICE_BYTES", 50)
@@ -242,7 +258,7 @@ def test_what_waits_is_answered_in_order_also_when_input_ends_meanwhile(size, mo
     client, transport = rig.connect(kernel_bytes=10**9)
     stream = b"".join(b"ECHO %d\r\n" % number for number in range(400)) + b"*1\r\n$-7\r\nPING\r\n"
     for at in range(0, len(stream), size):
-        rig.listener.commands_processed = rig.listener.commands_processed_max
+        exhaust(rig)
         client.data_received(stream[at : at + size])
     client.eof_received()
     for _ in range(2_000):

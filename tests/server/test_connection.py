@@ -109,8 +109,9 @@ def test_replies_that_the_client_does_not_read_are_not_encoded(server):
 
 
 def test_a_client_that_had_to_wait_is_read_again_although_the_node_was_overloaded_when_it_was_answered(
-    server,
+    server, monkeypatch
 ):
+    monkeypatch.setattr(listener, "TURN_INPUT_SECONDS_MAX", 60.0)
     connection, transport = server.connect()
     for key in (b"a", b"b"):
         connection.data_received(b"*3\r\n$3\r\nSET\r\n$1\r\n%b\r\n$%d\r\n" % (key, UNANSWERED_BYTES_MAX))

@@ -27,7 +27,7 @@ UNANSWERED_COMMANDS_MAX = 16_384
 """Past this many unanswered commands a connection is not read until half of them are answered."""
 UNANSWERED_BYTES_MAX = 4 * 1024 * 1024
 """The same for the bytes of unanswered commands."""
-OUTPUT_BYTES_HIGH = 1024 * 1024
+OUTPUT_BYTES_HIGH = 256 * 1024
 """So many bytes of replies are encoded at a time; what is not encoded waits as references to values."""
 UNSENT_BYTES_HIGH = 64 * 1024
 """With more that the kernel does not take, a client is one that does not read: nothing more is encoded for
@@ -35,6 +35,10 @@ it, nothing more read from it, and what it holds counts. Small, because there ma
 INPUT_SLICE_BYTES = 16 * 1024
 """Input is parsed in slices of this. 256 KiB of the shortest commands, which is what one read may give, would
 keep everybody else waiting for 50 ms."""
+LATE_SLICE_BYTES = 2 * 1024
+"""The same for input that had to wait: one slice with commands, then the next client has its turn."""
+SMALL_INPUT_BYTES = 512
+"""A client that sends so little at a time need not wait behind those who send much."""
 
 
 class ClientConnection(asyncio.Protocol):
@@ -157,7 +161,10 @@ class ClientConnection(asyncio.Protocol):
         if (
             len(data) > INPUT_SLICE_BYTES
             or self._late
-            or listener.commands_processed >= listener.commands_processed_max
+            or (
+                listener.commands_processed >= listener.commands_processed_max
+                and (len(data) > SMALL_INPUT_BYTES or not listener.has_room_for_small)
+            )
         ):
             self._late += data
             if not self._reading_paused:
@@ -174,21 +181,21 @@ class ClientConnection(asyncio.Protocol):
         """
         listener, data, at = self._listener, self._late, 0
         before = listener.commands_processed
+        size = INPUT_SLICE_BYTES if all_of_it else LATE_SLICE_BYTES
         while (
             at < len(data)
-            and (all_of_it or listener.commands_processed == before)
-            and listener.commands_processed < listener.commands_processed_max
             and not self._occupied
+            and (listener.has_time() if all_of_it else listener.commands_processed == before)
         ):
-            self._take(data[at : at + INPUT_SLICE_BYTES])
-            at += INPUT_SLICE_BYTES
+            self._take(data[at : at + size])
+            at += size
         if self._closing:
             at = len(data)  # of no interest any more
         self._late = data[at:]
         if self._late:
             self._throttle()
             if not self._occupied:  # else what it waits for brings us here again
-                listener.resume_later(self)
+                listener.go_on_later(self)
         elif self._eof and not self._todo:
             self._end_of_input()
         self.weigh()
@@ -331,13 +338,19 @@ class ClientConnection(asyncio.Protocol):
             transport.write(parts[0] if len(parts) == 1 else b"".join(parts))
         if self._writing_paused:
             self.weigh()
-        if out or self._writing_paused:
-            if self._reading_paused:
-                self._maybe_resume_reading()
-        elif self._closing:
-            transport.close()
-        elif self._todo:
-            self._advance()
+        if self._closing:
+            if not (out or self._writing_paused):
+                transport.close()
+        elif self._todo or self._reading_paused:
+            self._listener.go_on_later(self)
+
+    def go_on(self) -> None:
+        """Take more of what has come, or read again. Called by the listener when it is this client's turn."""
+        if self.transport is None or self._closing:
+            return
+        if self._todo:
+            if not (self._out or self._writing_paused):
+                self._advance()
         elif self._reading_paused:
             self._maybe_resume_reading()
 
@@ -392,10 +405,8 @@ class ClientConnection(asyncio.Protocol):
 
     def _maybe_resume_reading(self) -> None:
         """Read again when half of what was too much is answered (rule B1: this acts on clients only)."""
-        if self._late and self._listener.overloaded:
-            self._listener.resume_later(self)
-        elif self._late:
-            self._take_late(all_of_it=False)  # one slice with commands, then the next client has its turn
+        if self._late:
+            self._take_late(all_of_it=False)
         if (
             not (self._todo or self._late)
             and not self._closing
@@ -407,7 +418,7 @@ class ClientConnection(asyncio.Protocol):
             listener = self._listener
             if listener.overloaded or not listener.may_resume():
                 # Nothing of this client may be left that would bring us here again.
-                listener.resume_later(self)
+                listener.go_on_later(self)
             else:
                 self._reading_paused = False
                 self.transport.resume_reading()

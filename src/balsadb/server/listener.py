@@ -31,13 +31,12 @@ UNACKNOWLEDGED_MS_MAX = 30_000
 """The kernel closes a client whose machine acknowledges nothing of what was sent to it for so long."""
 TURN_COMMANDS_MAX = 8_192
 """Commands that are taken from all clients in one turn; what else has come waits for the next one. So the
-messages of the other servers, which come between turns, never wait long behind clients (rule B1)."""
-TURN_FLUSH_SECONDS_MAX = 0.010
-"""Time for the clients at the end of a turn, about; those that are left have theirs in the next one."""
+messages of the other servers, which come between turns, never wait long behind clients (rule B1). As many
+again are taken from clients that send little, so that they don't wait behind those who send much."""
+TURN_INPUT_SECONDS_MAX = 0.010
+"""Time for input that takes long, about: when it comes, and once more for what had to wait."""
 TURN_RESUMES_MAX = 64
 """Clients that had to wait and are read again in one turn: each may have a quarter of a megabyte ready."""
-FLUSHES_TIMED = 16
-"""The clock is looked at after so many clients."""
 
 
 class Listener:
@@ -76,8 +75,11 @@ class Listener:
         self.buffered_bytes = 0
         """As `BUFFERED_BYTES_MAX` bounds it."""
         self._marked: list[ClientConnection] = []
-        self._throttled: dict[ClientConnection, None] = {}
-        """Clients that are read again when the node holds less; a dict, so that each is in it once."""
+        self._waiting: dict[ClientConnection, None] = {}
+        """Clients with more input than they had a turn for, or that are not read; who waits longest is first.
+        A dict, so that each is in it once."""
+        self._until = 0.0
+        """When this turn's time for input is over; 0 when none was spent."""
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.TimerHandle | None = None
         driver.on_finished = self.finished
@@ -126,6 +128,11 @@ class Listener:
     def overloaded(self) -> bool:
         """Tell whether the node holds so many requests that clients are not read (rule B1)."""
         return self._replica.held_bytes > HELD_BYTES_HIGH
+
+    @property
+    def has_room_for_small(self) -> bool:
+        """Tell whether clients that send little may be served although this turn has had its commands."""
+        return self.commands_processed < self.commands_processed_max + TURN_COMMANDS_MAX
 
     def opened(self, connection: ClientConnection) -> bool:
         """Register a new client; False when there are too many and it was closed."""
@@ -184,12 +191,19 @@ class Listener:
         if self._replica.held_bytes > HELD_BYTES_HIGH:
             connection: ClientConnection = request.lane.owner
             connection.throttle()
-            self.resume_later(connection)
+            self.go_on_later(connection)
         self._driver.wake()
 
-    def resume_later(self, connection: ClientConnection) -> None:
-        """Flush a connection, which may read again then, once the node is not overloaded any more."""
-        self._throttled[connection] = None
+    def go_on_later(self, connection: ClientConnection) -> None:
+        """Let a connection go on after all others that wait, and not while the node is overloaded."""
+        self._waiting[connection] = None
+
+    def has_time(self) -> bool:
+        """Tell whether more input that takes long may be taken in this turn."""
+        now = perf_counter()
+        if not self._until:
+            self._until = now + TURN_INPUT_SECONDS_MAX
+        return now < self._until and self.commands_processed < self.commands_processed_max
 
     def may_resume(self) -> bool:
         """Tell whether one more client may be read again in this turn."""
@@ -217,34 +231,27 @@ class Listener:
                 marked.append(connection)
 
     def flush(self) -> None:
-        """Write every reply that is ready: one write per connection and turn, as long as a turn may be."""
+        """Write every reply that is ready: one write per connection and turn. Let those go on who wait."""
+        marked, self._marked = self._marked, []
+        for connection in marked:
+            connection.flush()
         self._resumes_left = TURN_RESUMES_MAX
         self.commands_processed_max = self.commands_processed + TURN_COMMANDS_MAX
-        if self._throttled and not self.overloaded:
-            for connection in self._throttled:
-                if not connection.marked:
-                    connection.marked = True
-                    self._marked.append(connection)
-            self._throttled.clear()
-        marked, self._marked = self._marked, []
-        if len(marked) <= FLUSHES_TIMED:
-            for connection in marked:
-                connection.flush()
-        else:
-            self._flush_many(marked)
-        if self._throttled and not self.overloaded:
-            self._driver.wake()
+        if self._waiting and not self.overloaded:
+            self._go_on()
 
-    def _flush_many(self, marked: list[ClientConnection]) -> None:
-        """Flush in pieces, and leave to the next turn what takes too long."""
-        until = perf_counter() + TURN_FLUSH_SECONDS_MAX
-        for first in range(0, len(marked), FLUSHES_TIMED):
-            for connection in marked[first : first + FLUSHES_TIMED]:
-                connection.flush()
-            if perf_counter() > until and first + FLUSHES_TIMED < len(marked):
-                self._marked = marked[first + FLUSHES_TIMED :] + self._marked
-                self._driver.wake()
-                return
+    def _go_on(self) -> None:
+        """Let clients that wait take more of their input or read again, one after the other, for a while."""
+        self._until = perf_counter() + TURN_INPUT_SECONDS_MAX
+        for connection in list(self._waiting):
+            del self._waiting[connection]
+            connection.go_on()
+            if self.overloaded or not self.has_time():
+                break
+        self.commands_processed_max = self.commands_processed + TURN_COMMANDS_MAX
+        self._until = 0.0
+        if self._waiting and not self.overloaded:
+            self._driver.wake()
 
     def _sweep(self) -> None:
         self.sweep()
