@@ -89,4 +89,4 @@ class Rig:
     def pass_time(self, milliseconds: int) -> None:
         """Let time pass, and the listener look for who is stuck or idle."""
         self.replica.now_ms += milliseconds
-        self.listener.sweep()
+        self.listener.sweep(list(self.listener._connections.values()))

@@ -51,12 +51,14 @@ class ClientConnection(asyncio.Protocol):
         "_intake",
         "_lane",
         "_late",
+        "_late_at",
         "_listener",
         "_out",
         "_parser",
         "_reading_paused",
         "_todo",
         "_unanswered",
+        "_unread",
         "_watching",
         "_writing_paused",
         "buffered_bytes",
@@ -82,12 +84,16 @@ class ClientConnection(asyncio.Protocol):
         """Commands that were read and belong to a later piece; nothing is read while there are any."""
         self._late = b""
         """Input that was read and whose turn has not come; nothing is read while there is any."""
+        self._late_at = 0
+        """Where in it to go on."""
         self._eof = False
         """True when the client has closed its sending side."""
         self._closing = False
         """True when the connection closes as soon as everything in `_out` was written."""
         self._reading_paused = False
         self._writing_paused = False
+        self._unread = 0
+        """Bytes of the replies that wait because the client does not read."""
         self.buffered_bytes = 0
         """Memory of an unfinished command, an open MULTI and unread replies, as the listener knows it."""
         self.marked = False
@@ -127,7 +133,7 @@ class ClientConnection(asyncio.Protocol):
         self._closing = True
         self._out.clear()
         self._todo.clear()
-        self._late = b""
+        self._late, self._late_at, self._unread = b"", 0, 0
         # The connection and its lane know each other, so this object may stay until the next full collection
         # of garbage, and what it has buffered with it.
         self._parser = CommandParser()
@@ -149,6 +155,7 @@ class ClientConnection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Go on when the client has read."""
         self._writing_paused = False
+        self._unread = 0
         self.stuck_since_ms = 0
         self.weigh()
         self._mark()
@@ -166,9 +173,14 @@ class ClientConnection(asyncio.Protocol):
                 and (len(data) > SMALL_INPUT_BYTES or not listener.has_room_for_small)
             )
         ):
-            self._late += data
+            self._late = self._late[self._late_at :] + data
+            self._late_at = 0
             if not self._reading_paused:
                 self._take_late(all_of_it=True)
+                if self._late:
+                    self._mark()  # there must be a next turn
+            else:
+                self.weigh()
         else:
             self._take(data)
 
@@ -179,7 +191,7 @@ class ClientConnection(asyncio.Protocol):
         and above all the other servers, which hold a silent leader for dead. What costs time is commands: a
         large value is no more than copied.
         """
-        listener, data, at = self._listener, self._late, 0
+        listener, data, at = self._listener, self._late, self._late_at
         before = listener.commands_processed
         size = INPUT_SLICE_BYTES if all_of_it else LATE_SLICE_BYTES
         while (
@@ -191,7 +203,7 @@ class ClientConnection(asyncio.Protocol):
             at += size
         if self._closing:
             at = len(data)  # of no interest any more
-        self._late = data[at:]
+        self._late, self._late_at = (data, at) if at < len(data) else (b"", 0)
         if self._late:
             self._throttle()
             if not self._occupied:  # else what it waits for brings us here again
@@ -238,8 +250,7 @@ class ClientConnection(asyncio.Protocol):
         size = self._parser.arrived_bytes + self._intake.queued_bytes + len(self._late)
         if self.transport is not None:
             size += self.transport.get_write_buffer_size()
-        if self._writing_paused:
-            size += unread_bytes(self._out)
+        size += self._unread
         if size != self.buffered_bytes:
             self._listener.weigh(self, size)
 
@@ -337,6 +348,8 @@ class ClientConnection(asyncio.Protocol):
         if parts:
             transport.write(parts[0] if len(parts) == 1 else b"".join(parts))
         if self._writing_paused:
+            # Only here: there may be thousands of them, and only an answer changes what they come to.
+            self._unread = unread_bytes(out)
             self.weigh()
         if self._closing:
             if not (out or self._writing_paused):

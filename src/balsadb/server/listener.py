@@ -21,12 +21,17 @@ STUCK_MS_MAX = 30_000
 """A client with an incomplete command, or one that does not read its replies, is closed after this."""
 SWEEP_SECONDS = 1.0
 """How often stuck clients are looked for."""
+SWEEP_PARTS = 16
+"""A sweep is done in so many parts, so that ten thousand clients hold nobody up."""
 HELD_BYTES_HIGH = 32 * 1024 * 1024
 """Past this many bytes of unanswered requests on this node no client is read; half of the refusing bound."""
-BUFFERED_BYTES_MAX = 96 * 1024 * 1024
+BUFFERED_BYTES_MAX = 64 * 1024 * 1024
 """Memory for the unfinished commands, open MULTIs and unread replies of all clients. Past it the greatest of
-these clients is closed: each is within its own bounds, but there may be thousands of them. Six of the largest
-commands or transactions fit in at a time."""
+these clients is closed: each is within its own bounds, but there may be thousands of them. Four of the
+largest commands or transactions fit in at a time."""
+GREAT_BYTES = 64 * 1024
+"""The greatest client is sought among those that hold as much, so that seeking it takes no time when there
+are thousands of others."""
 UNACKNOWLEDGED_MS_MAX = 30_000
 """The kernel closes a client whose machine acknowledges nothing of what was sent to it for so long."""
 TURN_COMMANDS_MAX = 8_192
@@ -74,6 +79,8 @@ class Listener:
         self._connections: dict[int, ClientConnection] = {}
         self.buffered_bytes = 0
         """As `BUFFERED_BYTES_MAX` bounds it."""
+        self._great: dict[ClientConnection, None] = {}
+        """Clients that hold so much that the greatest is one of them, if there are any."""
         self._marked: list[ClientConnection] = []
         self._waiting: dict[ClientConnection, None] = {}
         """Clients with more input than they had a turn for, or that are not read; who waits longest is first.
@@ -82,6 +89,8 @@ class Listener:
         """When this turn's time for input is over; 0 when none was spent."""
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.TimerHandle | None = None
+        self._to_sweep: list[ClientConnection] = []
+        """What is left of the sweep under way."""
         driver.on_finished = self.finished
         driver.on_turn_end = self.flush
 
@@ -157,6 +166,7 @@ class Listener:
         """Forget a client."""
         self.buffered_bytes -= connection.buffered_bytes
         connection.buffered_bytes = 0
+        self._great.pop(connection, None)
         if self._connections.pop(connection.state.id, None) is not None and self._clients_per_address_max:
             host = _host(connection.state.address)
             self._by_address[host] -= 1
@@ -177,12 +187,18 @@ class Listener:
         """Note how much memory a client takes, and close the greatest when all take too much."""
         self.buffered_bytes += size - connection.buffered_bytes
         connection.buffered_bytes = size
+        if size >= GREAT_BYTES:
+            self._great[connection] = None
+        else:
+            self._great.pop(connection, None)
         while self.buffered_bytes > BUFFERED_BYTES_MAX:
-            greatest = max(self._connections.values(), key=lambda client: client.buffered_bytes, default=None)
+            choice = self._great or self._connections.values()
+            greatest = max(choice, key=lambda client: client.buffered_bytes, default=None)
             if greatest is None or not greatest.buffered_bytes:
                 return
             self.buffered_bytes -= greatest.buffered_bytes
             greatest.buffered_bytes = 0
+            self._great.pop(greatest, None)
             greatest.drop()
 
     def submit(self, request: Request) -> None:
@@ -254,14 +270,19 @@ class Listener:
             self._driver.wake()
 
     def _sweep(self) -> None:
-        self.sweep()
-        self._sweeper = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._sweep)
+        if not self._to_sweep:
+            self._to_sweep = list(self._connections.values())
+        part = max(1, -(-len(self._connections) // SWEEP_PARTS))
+        self.sweep(self._to_sweep[-part:])
+        del self._to_sweep[-part:]
+        pause = SWEEP_SECONDS / SWEEP_PARTS
+        self._sweeper = asyncio.get_running_loop().call_later(pause, self._sweep)
 
-    def sweep(self) -> None:
+    def sweep(self, connections: Sequence[ClientConnection]) -> None:
         """Close clients that are stuck or idle: they hold memory and a place."""
         now_ms = self.now_ms
         late = now_ms - STUCK_MS_MAX
-        for connection in list(self._connections.values()):
+        for connection in connections:
             if connection.transport is None:
                 continue
             stuck = 0 < connection.stuck_since_ms < late
