@@ -17,6 +17,8 @@ from e2e.load import Connection
 
 pytestmark = pytest.mark.slow
 
+SLOWEST_SECONDS = 2.0
+"""For one command beside a flood; it takes 30 ms on a machine that has nothing else to do."""
 SPARE_FILES = 3
 REFUSED = b"-ERR max number of clients reached\r\n"
 WATCH_SECONDS = 1.0
@@ -112,9 +114,9 @@ def test_a_flood_of_short_commands_costs_a_leader_neither_its_term_nor_other_cli
             started = time.monotonic()
             assert client.call(b"SET", b"k", b"v") == b"OK"
             slowest = max(slowest, time.monotonic() - started)
-        assert facts(client)["raft_term"] == term
-        assert cluster.leader() == leader
-        assert slowest < 2.0
+        found = facts(client)
+        assert (found["raft_term"], found["raft_role"]) == (term, "leader")
+        assert slowest < SLOWEST_SECONDS
 
 
 def facts(client: Connection) -> dict[str, str]:

@@ -134,7 +134,7 @@ def test_a_little_that_thousands_do_not_read_counts_as_well(monkeypatch):
     """Each is far from the bound at which a client counts as one that does not read."""
     monkeypatch.setattr(listener, "BUFFERED_BYTES_MAX", 10 * UNSENT_BYTES_HIGH // 2)
     rig = Rig()
-    clients = [rig.connect() for _ in range(8)]
+    clients = [rig.connect() for _ in range(20)]
     for client, _ in clients:
         client.data_received(b"GET k\r\n")
     rig.answer(bytes(UNSENT_BYTES_HIGH // 2))
@@ -175,6 +175,7 @@ def test_the_greatest_is_closed_and_the_others_stay(monkeypatch):
 # ------------------------------------------------------------------------------ in which turn
 
 
+@pytest.mark.slow
 def test_a_turn_takes_so_many_commands_and_the_rest_has_its_turn_later():
     """Rule B1: the other servers are heard between turns."""
     rig = Rig()
@@ -214,6 +215,7 @@ def test_a_client_that_sends_little_is_not_kept_waiting_by_those_who_send_much(d
     assert not any(its.closed for _, its in flood)
 
 
+@pytest.mark.slow
 def test_every_client_that_waits_has_its_share_before_another_one_has_two():
     rig = Rig()
     clients = [rig.connect(kernel_bytes=10**9) for _ in range(30)]
