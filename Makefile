@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup run test check sim bench clean
+.PHONY: setup run test check sim fuzz bench clean
 
 setup: $(READY)
 
@@ -34,6 +34,10 @@ check: $(READY)
 sim: $(READY)
 	$(BIN)/balsadb sim --runs $(or $(RUNS),500) $(if $(SEED),--seed $(SEED))
 	$(BIN)/python -m pytest -q tests/mutants
+
+# Hostile input for every decoder, SECONDS each (20), or INPUTS each. TARGET="resp_requests peer_frames" chooses.
+fuzz: $(READY)
+	PYTHONPATH=tests $(BIN)/python -m fuzz $(TARGET) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(INPUTS),--inputs $(INPUTS))
 
 # Beside etcd and Redis; wants etcd-server, redis-server, redis-tools and Go.
 bench: $(READY)

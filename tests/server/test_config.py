@@ -26,6 +26,14 @@ def test_the_minimum_gets_the_documented_defaults():
     )
 
 
+def test_bounds_on_clients_are_those_of_redis_unless_others_are_given():
+    config = make_config(MINIMAL)
+    assert (config.max_clients, config.max_clients_per_address, config.client_idle_ms) == (10_000, 0, 0)
+    given = {"max_clients": "50", "max_clients_per_address": 5, "client_idle_ms": 86_400_000}
+    config = make_config({**MINIMAL, **given})
+    assert (config.max_clients, config.max_clients_per_address, config.client_idle_ms) == (50, 5, 86_400_000)
+
+
 def test_none_means_not_given():
     assert make_config({**MINIMAL, "heartbeat_ms": None, "http_listen": None}) == make_config(MINIMAL)
 
@@ -92,6 +100,9 @@ def test_ipv6_addresses_are_bracketed():
         ({"peer_secret_file": ""}, "--peer-secret-file must be a text"),
         ({"insecure": "yes"}, "--insecure must be true or false"),
         ({"snapshot_log_bytes": "lots"}, "--snapshot-log-bytes: 'lots' is not a size"),
+        ({"max_clients": 0}, "--max-clients: 0 is not a number from 1 to 1,000,000"),
+        ({"max_clients_per_address": -1}, "--max-clients-per-address: -1 is not a number from 0"),
+        ({"client_idle_ms": "1h"}, "--client-idle-ms: '1h' is not a number from 0"),
     ],
 )
 def test_nonsense_is_refused_with_a_sentence(change, sentence):

@@ -32,6 +32,19 @@ def test_more_clients_than_anybody_wants_are_not_admitted(limits, soft):
     assert clients_max(70) == CLIENTS_WANTED
 
 
+def test_an_operator_may_want_fewer_clients_or_more(limits):
+    assert clients_max(70, wanted=5) == 5
+    limits[0] = 100_000
+    assert clients_max(70, wanted=50_000) == 50_000
+    assert clients_max(70, wanted=200_000) == 100_000 - FILES_MAX - 70
+
+
+def test_a_process_takes_files_for_as_many_clients_as_are_wanted(limits):
+    limits[1] = 10**6
+    raise_limit(clients=100_000)
+    assert limits == [200_000, 10**6]
+
+
 def test_a_limit_that_leaves_no_clients_is_told_at_the_start(limits):
     limits[0] = 100
     with pytest.raises(UsageError, match="ulimit -n"):

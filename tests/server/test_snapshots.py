@@ -575,3 +575,22 @@ def test_a_frame_out_of_place_ends_the_connection(tmp_path):
             writer.close()
 
     between(tmp_path, act)
+
+
+@pytest.mark.parametrize("offered", [False, True])
+def test_a_transfer_in_which_nothing_comes_any_more_is_given_up(tmp_path, monkeypatch, offered):
+    """Bad input 42: a peer that begins and falls silent keeps neither the connection nor the receiver."""
+    monkeypatch.setattr(snapshots, "RECEIVE_SECONDS_MAX", 0.05)
+
+    async def act(sender, receiver):
+        host, port = receiver.server.sockets[0].getsockname()
+        reader, writer = await asyncio.open_connection(host, port)
+        writer.write(encode_handshake(HELLO))
+        assert isinstance(FrameDecoder().feed(await reader.read(1000))[0], Welcome)
+        if offered:
+            writer.write(encode_transfer(OTHER))
+        await reader.read()
+        assert receiver.receiver.progress is None
+        writer.close()
+
+    between(tmp_path, act)

@@ -90,6 +90,24 @@ def serve(
             help="For a new node: the client address of any server of the cluster that it joins.",
         ),
     ] = None,
+    max_clients: Annotated[
+        int | None,
+        typer.Option(envvar="BALSADB_MAX_CLIENTS", help="Clients at once.  [default: 10000]"),
+    ] = None,
+    max_clients_per_address: Annotated[
+        int | None,
+        typer.Option(
+            envvar="BALSADB_MAX_CLIENTS_PER_ADDRESS",
+            help="Clients of one address at once; 0: no other bound.  [default: 0]",
+        ),
+    ] = None,
+    client_idle_ms: Annotated[
+        int | None,
+        typer.Option(
+            envvar="BALSADB_CLIENT_IDLE_MS",
+            help="When a client that says nothing is closed; 0: never.  [default: 0]",
+        ),
+    ] = None,
     tls_cert: Annotated[
         str | None,
         typer.Option(
@@ -191,6 +209,9 @@ def serve(
         "heartbeat_ms": heartbeat_ms,
         "snapshot_log_bytes": snapshot_log_bytes,
         "request_timeout_ms": request_timeout_ms,
+        "max_clients": max_clients,
+        "max_clients_per_address": max_clients_per_address,
+        "client_idle_ms": client_idle_ms,
         "tls_cert": tls_cert,
         "tls_key": tls_key,
         "tls_ca": tls_ca,

@@ -32,6 +32,10 @@ SNAPSHOT_LOG_BYTES_MIN = 4 * MIB
 """A log segment is a quarter of it, and segments below 1 MiB would be made faster than files can be."""
 TIMEOUT_MS_MAX = 3_600_000
 """No time may be longer than an hour; a greater one was meant in another unit."""
+CLIENTS_MAX = 1_000_000
+"""More clients than that no machine has ports or memory for."""
+IDLE_MS_MAX = 7 * 24 * TIMEOUT_MS_MAX
+"""A client may be told to be idle for a week at most; who wants more wants no bound."""
 
 
 class ServeConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,6 +89,12 @@ class ServeConfig(msgspec.Struct, frozen=True, kw_only=True):
     """File with a secret that all servers prove to each other to know."""
     insecure: bool = False
     """Open ports to everybody beyond loopback, and give backups to everybody who reaches the HTTP port."""
+    max_clients: int = 10_000
+    """Clients at once, as far as the system allows so many open files; one more is refused."""
+    max_clients_per_address: int = 0
+    """The same for clients of one address; 0: no other bound."""
+    client_idle_ms: int = 0
+    """A client that says nothing for so long is closed; 0: never, as in Redis."""
 
     @property
     def cluster_text(self) -> str:
@@ -123,6 +133,13 @@ def make_config(settings: Mapping[str, object]) -> ServeConfig:
     others: dict[str, Any] = {
         name: _number(given[name], name, 10, TIMEOUT_MS_MAX) for name in TIMES if name in given
     }
+    for name, low, high in (
+        ("max_clients", 1, CLIENTS_MAX),
+        ("max_clients_per_address", 0, CLIENTS_MAX),
+        ("client_idle_ms", 0, IDLE_MS_MAX),
+    ):
+        if name in given:
+            others[name] = _number(given[name], name, low, high)
     if "snapshot_log_bytes" in given:
         others["snapshot_log_bytes"] = _bytes(given["snapshot_log_bytes"], "snapshot_log_bytes")
     others |= {name: _text(given[name], name) for name in FILES if name in given}

@@ -22,6 +22,7 @@ from balsadb.server.guards import Sorter, sorter
 from balsadb.server.intake import Intake, Piece, names_of
 from balsadb.server.logins import FAILURES_PER_CONNECTION_MAX, Attempt
 from balsadb.server.passwords import DEFAULT, NOBODY
+from balsadb.server.weight import unread_bytes
 
 if TYPE_CHECKING:
     from balsadb.server.listener import Listener
@@ -30,8 +31,18 @@ UNANSWERED_COMMANDS_MAX = 16_384
 """Past this many unanswered commands a connection is not read until half of them are answered."""
 UNANSWERED_BYTES_MAX = 4 * 1024 * 1024
 """The same for the bytes of unanswered commands."""
-OUTPUT_BYTES_HIGH = 1024 * 1024
-"""Past this many unsent bytes no more replies are encoded; they wait as references to values."""
+OUTPUT_BYTES_HIGH = 256 * 1024
+"""So many bytes of replies are encoded at a time; what is not encoded waits as references to values."""
+UNSENT_BYTES_HIGH = 64 * 1024
+"""With more that the kernel does not take, a client is one that does not read: nothing more is encoded for
+it, nothing more read from it, and what it holds counts. Small, because there may be thousands of them."""
+INPUT_SLICE_BYTES = 16 * 1024
+"""Input is parsed in slices of this. 256 KiB of the shortest commands, which is what one read may give, would
+keep everybody else waiting for 50 ms."""
+LATE_SLICE_BYTES = 2 * 1024
+"""The same for input that had to wait: one slice with commands, then the next client has its turn."""
+SMALL_INPUT_BYTES = 512
+"""A client that sends so little at a time need not wait behind those who send much."""
 
 
 class ClientConnection(asyncio.Protocol):
@@ -44,6 +55,8 @@ class ClientConnection(asyncio.Protocol):
         "_eof",
         "_intake",
         "_lane",
+        "_late",
+        "_late_at",
         "_listener",
         "_out",
         "_parser",
@@ -51,10 +64,13 @@ class ClientConnection(asyncio.Protocol):
         "_sort",
         "_todo",
         "_unanswered",
+        "_unread",
         "_watching",
         "_writing_paused",
         "buffered_bytes",
         "marked",
+        "noticed_ms",
+        "quiet_since_ms",
         "state",
         "stuck_since_ms",
         "transport",
@@ -75,18 +91,28 @@ class ClientConnection(asyncio.Protocol):
         """The log-in that was last begun."""
         self._todo: list[list[bytes]] = []
         """Commands that were read and belong to a later piece; nothing is read while there are any."""
+        self._late = b""
+        """Input that was read and whose turn has not come; nothing is read while there is any."""
+        self._late_at = 0
+        """Where in it to go on."""
         self._eof = False
         """True when the client has closed its sending side."""
         self._closing = False
         """True when the connection closes as soon as everything in `_out` was written."""
         self._reading_paused = False
         self._writing_paused = False
+        self._unread = 0
+        """Bytes of the replies that wait because the client does not read."""
         self.buffered_bytes = 0
         """Memory of an unfinished command, an open MULTI and unread replies, as the listener knows it."""
         self.marked = False
         """True while the listener will flush this connection at the end of the turn."""
         self.stuck_since_ms = 0
         """Since when a command is incomplete or the client does not read; 0 when neither is the case."""
+        self.noticed_ms = -1
+        """`last_command_ms` of the state when the listener looked last; -1 before that."""
+        self.quiet_since_ms = 0
+        """When the listener has seen it change."""
         self.transport: asyncio.Transport | None = None
         self.state = ClientState(0)
         self._intake = Intake(self.state, listener.view, listener.counts)
@@ -98,7 +124,7 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Register with the listener, which may refuse the client."""
         self.transport = cast(asyncio.Transport, transport)
-        self.transport.set_write_buffer_limits(high=OUTPUT_BYTES_HIGH)
+        self.transport.set_write_buffer_limits(high=UNSENT_BYTES_HIGH)
         listener = self._listener
         if listener.opened(self):
             log_out = None if listener.logins is None else self._log_out
@@ -121,6 +147,7 @@ class ClientConnection(asyncio.Protocol):
         self._closing = True
         self._out.clear()
         self._todo.clear()
+        self._late, self._late_at, self._unread = b"", 0, 0
         # The connection and its lane know each other, so this object may stay until the next full collection
         # of garbage, and what it has buffered with it.
         self._parser = CommandParser()
@@ -132,7 +159,7 @@ class ClientConnection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """Finish the replies of a client that closed its sending side, then close."""
         self._eof = True
-        if not self._todo:
+        if not (self._todo or self._late):
             self._close_after_replies()
         # A connection with TLS can't be half open: it closes, whatever is said here.
         return self.transport is not None and self.transport.get_extra_info("ssl_object") is None
@@ -146,14 +173,76 @@ class ClientConnection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Go on when the client has read."""
         self._writing_paused = False
+        self._unread = 0
         self.stuck_since_ms = 0
-        self._weigh()
+        self.weigh()
         self._mark()
 
     def data_received(self, data: bytes) -> None:
-        """Parse a piece of input and pass it on."""
+        """Parse a piece of input and pass it on, now or when its turn comes."""
         if self._closing:
             return
+        listener = self._listener
+        if (
+            len(data) > INPUT_SLICE_BYTES
+            or self._late
+            or (
+                listener.commands_processed >= listener.commands_processed_max
+                and (len(data) > SMALL_INPUT_BYTES or not listener.has_room_for_small)
+            )
+        ):
+            self._late = self._late[self._late_at :] + data
+            self._late_at = 0
+            if not self._reading_paused:
+                self._take_late(all_of_it=True)
+                if self._late:
+                    self._mark()  # there must be a next turn
+            else:
+                self.weigh()
+        else:
+            self._take(data)
+
+    def _take_late(self, *, all_of_it: bool) -> None:
+        """Parse what waits, slice by slice, as far as this turn and what the client may have pending allow.
+
+        Else one client with a full pipeline, or a thousand with half of one, would keep the others waiting,
+        and above all the other servers, which hold a silent leader for dead. What costs time is commands: a
+        large value is no more than copied.
+        """
+        listener, data, at = self._listener, self._late, self._late_at
+        before = listener.commands_processed
+        size = INPUT_SLICE_BYTES if all_of_it else LATE_SLICE_BYTES
+        while (
+            at < len(data)
+            and not self._occupied
+            and (listener.has_time() if all_of_it else listener.commands_processed == before)
+        ):
+            self._take(data[at : at + size])
+            at += size
+        if self._closing:
+            at = len(data)  # of no interest any more
+        self._late, self._late_at = (data, at) if at < len(data) else (b"", 0)
+        if self._late:
+            self._throttle()
+            if not self._occupied:  # else what it waits for brings us here again
+                listener.go_on_later(self)
+        elif self._eof and not self._todo:
+            self._end_of_input()
+        self.weigh()
+
+    @property
+    def _occupied(self) -> bool:
+        """Tell whether what came before must be done first."""
+        return (
+            self._closing
+            or self._writing_paused
+            or bool(self._todo)
+            or self._watching is not None
+            or self._unanswered > UNANSWERED_COMMANDS_MAX
+            or self._lane.held_bytes > UNANSWERED_BYTES_MAX
+        )
+
+    def _take(self, data: bytes) -> None:
         parser = self._parser
         commands = parser.feed(data)
         if commands:
@@ -167,13 +256,19 @@ class ClientConnection(asyncio.Protocol):
         elif not self.stuck_since_ms and parser.buffered_bytes:
             self.stuck_since_ms = self._listener.now_ms
         if not parser.at_boundary or self.buffered_bytes or self._writing_paused or self._intake.in_multi:
-            self._weigh()
+            self.weigh()
 
-    def _weigh(self) -> None:
+    @property
+    def awaits_answers(self) -> bool:
+        """Tell whether the node owes this client something."""
+        return self._unanswered > 0
+
+    def weigh(self) -> None:
         """Tell the listener how much memory this client takes, when that has changed."""
-        size = self._parser.arrived_bytes + self._intake.queued_bytes
-        if self._writing_paused and self.transport is not None:
+        size = self._parser.arrived_bytes + self._intake.queued_bytes + len(self._late)
+        if self.transport is not None:
             size += self.transport.get_write_buffer_size()
+        size += self._unread
         if size != self.buffered_bytes:
             self._listener.weigh(self, size)
 
@@ -191,7 +286,7 @@ class ClientConnection(asyncio.Protocol):
         self._pass_on(piece)
         if piece.closing:
             self._close_after_replies()
-        elif not self._todo and (self._eof or not self._parser.at_boundary):
+        elif not self._todo and ((self._eof and not self._late) or not self._parser.at_boundary):
             self._end_of_input()
             if self._parser.error is None and self._parser.buffered_bytes:
                 self.stuck_since_ms = self._listener.now_ms
@@ -204,7 +299,7 @@ class ClientConnection(asyncio.Protocol):
         if parser.error is not None:
             # A client that speaks HTTP gets no word.
             self._out.append(b"" if parser.hostile else b"-ERR %b\r\n" % parser.error)
-        if parser.error is not None or self._eof:
+        if parser.error is not None or (self._eof and not self._late):
             self._close_after_replies()
 
     def _pass_on(self, piece: Piece) -> None:
@@ -322,14 +417,22 @@ class ClientConnection(asyncio.Protocol):
         if parts:
             transport.write(parts[0] if len(parts) == 1 else b"".join(parts))
         if self._writing_paused:
-            self._weigh()
-        if out or self._writing_paused:
-            if self._reading_paused:
-                self._maybe_resume_reading()
-        elif self._closing:
-            transport.close()
-        elif self._todo:
-            self._advance()
+            # Only here: there may be thousands of them, and only an answer changes what they come to.
+            self._unread = unread_bytes(out)
+            self.weigh()
+        if self._closing:
+            if not (out or self._writing_paused):
+                transport.close()
+        elif self._todo or self._reading_paused:
+            self._listener.go_on_later(self)
+
+    def go_on(self) -> None:
+        """Take more of what has come, or read again. Called by the listener when it is this client's turn."""
+        if self.transport is None or self._closing:
+            return
+        if self._todo:
+            if not (self._out or self._writing_paused):
+                self._advance()
         elif self._reading_paused:
             self._maybe_resume_reading()
 
@@ -384,17 +487,20 @@ class ClientConnection(asyncio.Protocol):
 
     def _maybe_resume_reading(self) -> None:
         """Read again when half of what was too much is answered (rule B1: this acts on clients only)."""
+        if self._late:
+            self._take_late(all_of_it=False)
         if (
-            not self._todo
+            not (self._todo or self._late)
             and not self._closing
             and not self._writing_paused
             and self._unanswered <= UNANSWERED_COMMANDS_MAX // 2
             and self._lane.held_bytes <= UNANSWERED_BYTES_MAX // 2
             and self.transport is not None
         ):
-            if self._listener.overloaded:
+            listener = self._listener
+            if listener.overloaded or not listener.may_resume():
                 # Nothing of this client may be left that would bring us here again.
-                self._listener.resume_later(self)
+                listener.go_on_later(self)
             else:
                 self._reading_paused = False
                 self.transport.resume_reading()

@@ -21,23 +21,27 @@ CLIENTS_MIN = 16
 """With fewer a node is of no use."""
 
 
-def raise_limit() -> None:
-    """Let this process open as many files as the system permits it; many shells start with 1,024."""
+def raise_limit(clients: int = CLIENTS_WANTED) -> None:
+    """Let this process open as many files as so many clients take and the system permits.
+
+    Many shells start with 1,024.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= 2 * CLIENTS_WANTED:
+    files = max(2 * clients, CLIENTS_WANTED)
+    if soft == resource.RLIM_INFINITY or soft >= files:
         return
-    wanted = 2 * CLIENTS_WANTED if hard == resource.RLIM_INFINITY else min(hard, 2 * CLIENTS_WANTED)
+    wanted = files if hard == resource.RLIM_INFINITY else min(hard, files)
     with contextlib.suppress(OSError, ValueError):  # macOS permits less than it says; fewer clients then
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
 
 
-def clients_max(others: int) -> int:
+def clients_max(others: int, wanted: int = CLIENTS_WANTED) -> int:
     """Return how many clients there may be beside `others` connections. Raises UsageError at next to none."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
-        return CLIENTS_WANTED
-    clients = min(CLIENTS_WANTED, soft - FILES_MAX - others)
-    if clients < CLIENTS_MIN:
+        return wanted
+    clients = min(wanted, soft - FILES_MAX - others)
+    if clients < min(CLIENTS_MIN, wanted):
         raise UsageError(
             f"this process may have {soft} files open and needs at least {FILES_MAX + others + CLIENTS_MIN}; "
             "raise the limit with ulimit -n"

@@ -98,7 +98,7 @@ class Node:
         protection.check(config)
         # Strangers and HTTP twice: with TLS as many again may be on their way in.
         others = 2 * (max(len(config.cluster), MEMBERS_EXPECTED) + STRANGERS_MAX + HTTP_CONNECTIONS_MAX)
-        clients_max = descriptors.clients_max(others)
+        clients_max = descriptors.clients_max(others, config.max_clients)
         _check_purpose(config)
         self.certificates, self.trust = make_certificates(config), make_trust(config)
         self._logins = await self._make_logins(stack)
@@ -117,7 +117,15 @@ class Node:
         stack.push_async_callback(self._close_state)
         self._driver.on_cuts = self._cuts.add
         self._driver.on_collect = self._cuts.collect
-        self._listener = Listener(self._driver, self, self._clock, clients_max, self._logins)
+        self._listener = Listener(
+            self._driver,
+            self,
+            self._clock,
+            clients_max,
+            config.max_clients_per_address,
+            config.client_idle_ms,
+            self._logins,
+        )
         self._listener.certificates = self.certificates
         self._update_addresses()
         receiver = SnapshotReceiver(self._driver, self._cuts, self._states, self._files)
@@ -502,7 +510,7 @@ def run(config: ServeConfig) -> None:
         raise UsageError("BalsaDB does not run under python -O: its assertions are part of its safety")
     if os.name == "nt":
         raise UsageError("BalsaDB servers run on Linux and macOS; Windows has no way to sync a file range")
-    descriptors.raise_limit()
+    descriptors.raise_limit(config.max_clients)
     try:
         import uvloop
 

@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import socket
 import ssl
-import sys
 from typing import cast
 
 from balsadb.address import format_address
@@ -63,10 +62,6 @@ FAREWELL_SECONDS = 2.0
 """How long the links to a removed node stay, so that it hears that it was removed."""
 GROUP = 0
 """The only Raft group for now; every frame names one."""
-
-
-def _say(sentence: str) -> None:
-    sys.stderr.write(f"balsadb: {sentence}\n")
 
 
 class _Outbound(asyncio.Protocol):
@@ -215,6 +210,7 @@ class Peers:
         self.inbound: dict[_Inbound, None] = {}
         """Connections that were made to us, the oldest first."""
         self.dropped_messages = 0
+        self.voice = Voice()
         self._book = book
         self._addresses = book.known
         """Where each other member is; who changes it calls `follow`."""
@@ -240,6 +236,8 @@ class Peers:
                 lambda why: self.trust.refuse("tls", f"closed a connection to the peer port from {why}"),
             )
             await self._server.start(host, port, BACKLOG)
+        for listening in self._server.sockets:
+            sockets.keep_alive(listening)
         self.follow()
 
     def follow(self, *, alone: bool = False) -> None:
@@ -356,7 +354,7 @@ class Peers:
                 reason = last_reason
                 pause = min(pause * 2, REDIAL_SECONDS_MAX)
             if reason and reason != last_reason:
-                _say(f"node {node} can't be used: {reason}")
+                self.voice.say(f"node {node} can't be used: {reason}")
             last_reason = reason
             # Not `asyncio.wait_for`: it forgets that it was cancelled when the nudge comes at the same time.
             with contextlib.suppress(TimeoutError):

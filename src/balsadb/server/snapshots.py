@@ -37,6 +37,8 @@ PAUSE_SECONDS = 0.5
 """Pause between them."""
 STEP_SECONDS_MAX = 10.0
 """A transfer in which nothing moves for so long has failed."""
+RECEIVE_SECONDS_MAX = 30.0
+"""A receiver that waits for the next frame for so long gives the connection up."""
 INSTALL_SECONDS_MAX = 300.0
 """Time that a receiver has for checking and installing what it got."""
 REST_SECONDS_MAX = 0.1
@@ -361,7 +363,8 @@ class Inbox:
     async def _run(self) -> None:
         try:
             while True:
-                frame = await self._frames.get()
+                async with asyncio.timeout(RECEIVE_SECONDS_MAX):
+                    frame = await self._frames.get()
                 if self._frames.qsize() <= self.FRAMES_MAX and not self._transport.is_closing():
                     self._transport.resume_reading()
                 answer: Transfer | None
@@ -378,7 +381,7 @@ class Inbox:
                 if answer is not None:
                     self._answer(answer)
         except (LocalFault, ProtocolError, OSError) as error:
-            _say(f"a transfer of the state ended: {error}")
+            _say(f"a transfer of the state ended: {error or 'nothing came any more'}")
         finally:
             self._receiver.left(self)
             self._transport.close()
