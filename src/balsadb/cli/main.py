@@ -179,6 +179,14 @@ def serve(
             help="For a new node: the client address of any server of the cluster that it joins.",
         ),
     ] = None,
+    log_format: Annotated[
+        str | None,
+        typer.Option(
+            metavar="text|json",
+            envvar="BALSADB_LOG_FORMAT",
+            help="How the lines on standard error are written.  [default: text]",
+        ),
+    ] = None,
     config: Annotated[
         str | None,
         typer.Option(
@@ -189,6 +197,9 @@ def serve(
     ] = None,
 ) -> None:
     """Run one server.
+
+    Ends with 0 after SIGTERM, 2 when the settings make no sense or an address is taken, and 3 when it can't
+    trust its data or its disk; it should not be started again by itself then.
 
     \b
     balsadb serve --id 1 --data-dir /var/lib/balsadb --listen db1:7001 --http-listen db1:9001 \\
@@ -212,6 +223,7 @@ def serve(
         "heartbeat_ms": heartbeat_ms,
         "snapshot_log_bytes": snapshot_log_bytes,
         "request_timeout_ms": request_timeout_ms,
+        "log_format": log_format,
     }
     run(settings, config)
 

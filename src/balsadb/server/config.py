@@ -18,6 +18,7 @@ import msgspec
 
 from balsadb.address import format_address, parse_address
 from balsadb.errors import UsageError
+from balsadb.server.journal import FORMATS, TEXT
 
 MIB = 1024 * 1024
 
@@ -63,6 +64,8 @@ class ServeConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Log kept before a snapshot replaces it; a segment of the log is a quarter of this."""
     request_timeout_ms: int = 2500
     """A request without an outcome after this is answered with what is certain about it."""
+    log_format: str = TEXT
+    """How the lines of the journal are written: `text` (key=value) or `json`."""
 
     @property
     def cluster_text(self) -> str:
@@ -106,6 +109,7 @@ def make_config(settings: Mapping[str, object]) -> ServeConfig:
         join=_address(given["join"], "join") if "join" in given else None,
         dial=_members(given.get("dial", ""), "dial"),
         advertise=_address(given.get("advertise", listen), "advertise"),
+        log_format=_log_format(given.get("log_format", TEXT)),
         **numbers,
     )
     _check_relations(config)
@@ -220,6 +224,12 @@ def _text(value: object, name: str) -> str:
     if not isinstance(value, str) or not value:
         raise UsageError(f"{_flag(name)} must be a text")
     return value
+
+
+def _log_format(value: object) -> str:
+    if value not in FORMATS:
+        raise UsageError(f"--log-format: {value!r} is none of {', '.join(FORMATS)}")
+    return str(value)
 
 
 def _address(value: object, name: str) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +20,7 @@ from balsadb.raft.types import Configuration, Member, NodeId
 from balsadb.replica.replica import Replica
 from balsadb.resp.decode import ReplyParser, encode_command
 from balsadb.server import names
+from balsadb.server.journal import journal
 
 FIND_SECONDS_MAX = 10.0
 """How long a starting node looks for its cluster before it gives up."""
@@ -102,7 +102,7 @@ async def ask_in(replica: Replica, addresses: Sequence[str], peer_address: str, 
         except (OSError, ProtocolError, TimeoutError) as error:
             problem = f"no answer from {address} ({error or 'too slow'})"
         if problem and problem != said:
-            sys.stderr.write(f"balsadb: not added yet: {problem}\n")
+            journal.say("not-added-yet", "warning", message=problem)
             said = problem
         await asyncio.sleep(PAUSE_SECONDS)
 

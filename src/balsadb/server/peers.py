@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import sys
 from typing import cast
 
 from balsadb.address import format_address
@@ -24,6 +23,7 @@ from balsadb.server import names, sockets
 from balsadb.server.addresses import AddressBook
 from balsadb.server.admission import Admission
 from balsadb.server.driver import Driver
+from balsadb.server.journal import journal
 from balsadb.server.snapshots import Inbox, SnapshotReceiver
 from balsadb.wire.frame import FrameDecoder, Hello, Refused, Welcome, encode_handshake, encode_messages
 from balsadb.wire.handshake import STATE
@@ -49,10 +49,6 @@ FAREWELL_SECONDS = 2.0
 """How long the links to a removed node stay, so that it hears that it was removed."""
 GROUP = 0
 """The only Raft group for now; every frame names one."""
-
-
-def _say(sentence: str) -> None:
-    sys.stderr.write(f"balsadb: {sentence}\n")
 
 
 class _Outbound(asyncio.Protocol):
@@ -130,7 +126,7 @@ class _Inbound(asyncio.Protocol):
                 else:
                     raise ProtocolError("a peer sent a frame out of place")
         except ProtocolError as error:
-            _say(f"closed a connection to the peer port: {error}")
+            journal.say("peer-closed", "warning", remote=sockets.remote(self.transport), message=str(error))
             self.transport.abort()
 
     def _greet(self, hello: Hello) -> None:
@@ -138,7 +134,8 @@ class _Inbound(asyncio.Protocol):
         answer = self._peers.admission.answer(hello)
         self.transport.write(encode_handshake(answer))
         if isinstance(answer, Refused):
-            _say(f"refused node {hello.node_id}: {answer.reason}")
+            remote = sockets.remote(self.transport)
+            journal.say("peer-refused", "warning", peer=hello.node_id, remote=remote, message=answer.reason)
             self.transport.close()
             return
         if self._timer is not None:
@@ -303,7 +300,7 @@ class Peers:
                 reason = last_reason
                 pause = min(pause * 2, REDIAL_SECONDS_MAX)
             if reason and reason != last_reason:
-                _say(f"node {node} can't be used: {reason}")
+                journal.say("peer-unusable", "warning", peer=node, message=reason)
             last_reason = reason
             # Not `asyncio.wait_for`: it forgets that it was cancelled when the nudge comes at the same time.
             with contextlib.suppress(TimeoutError):
