@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup run test check sim bench clean
+.PHONY: setup run test check sim dist bench clean
 
 setup: $(READY)
 
@@ -35,6 +35,10 @@ sim: $(READY)
 	$(BIN)/balsadb sim --runs $(or $(RUNS),500) $(if $(SEED),--seed $(SEED))
 	$(BIN)/python -m pytest -q tests/mutants
 
+# A wheel and an sdist in dist/, to be installed elsewhere.
+dist: $(READY)
+	$(BIN)/python -m hatchling build
+
 # Beside etcd and Redis; wants etcd-server, redis-server, redis-tools and Go.
 bench: $(READY)
 	$(BIN)/python benchmarks/throughput.py
@@ -42,4 +46,4 @@ bench: $(READY)
 	$(BIN)/python benchmarks/storage.py
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
