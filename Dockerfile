@@ -7,7 +7,7 @@ FROM python:3.11-slim-bookworm AS build
 WORKDIR /src
 COPY pyproject.toml README.md ./
 COPY src ./src
-RUN python -m venv /opt/balsadb && /opt/balsadb/bin/pip install --no-cache-dir --no-compile .
+RUN python -m venv /opt/balsadb && /opt/balsadb/bin/pip install --no-cache-dir .
 
 FROM python:3.11-slim-bookworm
 RUN groupadd --system --gid 10001 balsadb \
