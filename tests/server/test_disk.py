@@ -216,19 +216,21 @@ def test_a_program_of_32_bits_calls_nothing_by_the_numbers_of_64(monkeypatch):
     asyncio.run(play())
 
 
-def test_a_kernel_that_let_the_loop_wait_is_left_alone_for_a_while(descriptor, kernels, monkeypatch):
+def test_a_kernel_that_let_the_loop_wait_is_left_alone_a_hundred_times_as_long(
+    descriptor, kernels, monkeypatch
+):
     log = Log(descriptor)
     now = [100.0]
     monkeypatch.setattr(disk, "time", SimpleNamespace(monotonic=lambda: now[0]))
     quick = log.begin
 
     def slow(write):
-        now[0] += 1.0
+        now[0] += 0.02
         return quick(write)
 
     async def scene(disk_, done):
         log.begin = slow
-        for number, later in ((1, 0.0), (2, 0.1), (3, disk.SHY_SECONDS)):
+        for number, later in ((1, 0.0), (2, 1.9), (3, 0.2)):
             now[0] += later
             disk_.submit(write(number))
             if kernels[0].syncing:

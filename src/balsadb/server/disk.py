@@ -24,9 +24,14 @@ from balsadb.storage.wal import WalWrite
 LOOP_BYTES_MAX = 256 * 1024
 """The loop copies no more than this to the kernel at a time: some 50 microseconds."""
 LOOP_SECONDS_MAX = 0.005
-"""A kernel that takes longer to take a write has made the loop wait for the disk."""
+"""A kernel that takes longer to take a write has made the loop wait for the disk, or for a processor."""
+SHY_FACTOR = 100
+"""For so many times as long a thread writes then: the loop waits for the disk a hundredth of its time.
+
+Not for longer, since on a busy machine one write in some thousands takes so long with the disk at rest, and
+what a thread does costs more."""
 SHY_SECONDS = 10.0
-"""For so long a thread writes then."""
+"""The same after a sync that the kernel did not take."""
 STOP_SECONDS = 10.0
 """How long a stop waits for a write."""
 
@@ -95,8 +100,8 @@ class LogDisk:
             descriptor = self._wal.begin(write)
         except Exception as error:
             _stop(error)
-        if time.monotonic() - began > LOOP_SECONDS_MAX:
-            self._shy_until = began + SHY_SECONDS
+        if (took := time.monotonic() - began) > LOOP_SECONDS_MAX:
+            self._shy_until = began + SHY_FACTOR * took
         if descriptor is None:
             return False
         if not kernel.sync(descriptor):
