@@ -147,7 +147,7 @@ class Node:
             http_listen=config.http_listen,
             advertise=config.advertise,
             data_dir=config.data_dir,
-            cluster_id=self.replica.configuration.cluster_id.hex() or None,
+            cluster_id=self._directory.meta.cluster_id.hex() or None,
             term=self.replica.node.term,
             first_index=log.base_index + 1,
             last_index=log.last_index,
