@@ -37,8 +37,10 @@ def test_an_error_that_nobody_waited_for_is_one_line_with_its_trace(told):
 def test_a_start_says_where_it_serves_and_what_it_found(told, tmp_path):
     async def scenario() -> None:
         members = {1: "db1.test:8001"}
-        async with lone_node(tmp_path / "data", cluster=members):
-            pass
+        async with lone_node(tmp_path / "data", cluster=members) as node:
+            async with asyncio.timeout(10):
+                while not node._directory.meta.cluster_id:  # noqa: ASYNC110
+                    await asyncio.sleep(0.005)
         async with lone_node(tmp_path / "data", cluster=members) as node:
             fields = [fields for event, _, fields in told if event == "started"][-1]
             assert fields["listen"] == node.config.listen
