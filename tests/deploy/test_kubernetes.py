@@ -150,8 +150,11 @@ def test_secrets_come_as_files_from_the_secret_that_the_comment_makes():
     (volume,) = [volume for volume in POD["volumes"] if volume["name"] == "secrets"]
     assert f"create secret generic {volume['secret']['secretName']} " in text
     assert mount["readOnly"]
+    (own,) = [mount for mount in CONTAINER["volumeMounts"] if mount["name"] == "own-secrets"]
+    copying = f"cp -f {mount['mountPath']}/peer-secret {mount['mountPath']}/password {own['mountPath']}/\n"
+    assert script.index("umask 077\n") < script.index(copying) < script.index("exec ")
     for name in ("peer-secret", "password"):
-        assert script.count(f"--{name}-file {mount['mountPath']}/{name}") == 2
+        assert script.count(f"--{name}-file {own['mountPath']}/{name}") == 2
         assert f"--from-literal={name}=" in text
 
 
