@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -156,6 +158,32 @@ def test_secrets_come_as_files_from_the_secret_that_the_comment_makes():
     for name in ("peer-secret", "password"):
         assert script.count(f"--{name}-file {own['mountPath']}/{name}") == 2
         assert f"--from-literal={name}=" in text
+
+
+@pytest.mark.parametrize(("node", "word"), [(1, "--cluster"), (3, "--cluster"), (4, "--join")])
+def test_a_shell_runs_the_script_twice_and_makes_of_it_what_this_test_reads(node, word, tmp_path):
+    mounted, own = tmp_path / "etc", tmp_path / "run"
+    for directory in (mounted, own):
+        directory.mkdir()
+    for name in ("peer-secret", "password"):
+        (mounted / name).write_text(f"a {name}\n")
+        (mounted / name).chmod(0o440)
+    (tmp_path / "balsadb").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    (tmp_path / "balsadb").chmod(0o755)
+    script = CONTAINER["command"][-1].replace("/etc/balsadb", str(mounted)).replace("/run/balsadb", str(own))
+    variables = {"POD_NAME": f"balsadb-{node}", "BALSADB_ID": str(node)}
+    environment = variables | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    for _ in range(2):  # a container that is started again finds its copies
+        done = subprocess.run(
+            [*CONTAINER["command"][:-1], script], env=environment, capture_output=True, text=True, timeout=30
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+    assert word in done.stdout.splitlines()
+    lines = serve_lines(script, variables)
+    assert done.stdout.splitlines() == lines[0 if node <= 3 else 1]
+    for name in ("peer-secret", "password"):
+        assert (own / name).read_text() == f"a {name}\n"
+        assert (own / name).stat().st_mode & 0o077 == 0
 
 
 def test_a_pod_has_no_rights_that_it_does_not_need():
