@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup run test check sim fuzz bench clean
+.PHONY: setup run test check sim fuzz dist bench clean
 
 setup: $(READY)
 
@@ -39,6 +39,10 @@ sim: $(READY)
 fuzz: $(READY)
 	PYTHONPATH=tests $(BIN)/python -m fuzz $(TARGET) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(INPUTS),--inputs $(INPUTS))
 
+# A wheel and an sdist in dist/, to be installed elsewhere.
+dist: $(READY)
+	$(BIN)/python -m hatchling build
+
 # Beside etcd and Redis; wants etcd-server, redis-server, redis-tools and Go.
 bench: $(READY)
 	$(BIN)/python benchmarks/throughput.py
@@ -46,4 +50,4 @@ bench: $(READY)
 	$(BIN)/python benchmarks/storage.py
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

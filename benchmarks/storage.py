@@ -63,7 +63,7 @@ FEW_KEYS = 100
 SMALL_LOG = "16MiB"
 LARGE_LOG = "1GiB"
 
-_INSTALLED = re.compile(r"installed the state as of entry (\d+), (\d+) bytes")
+_INSTALLED = re.compile(r"event=state-installed index=(\d+) term=\d+ bytes=(\d+)")
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ FREE_PORTS = range(10_000, 32_000)
 """Free ports are drawn from here: below the range from which kernels take the ports of outgoing connections,
 which would otherwise now and then occupy the port of a node that is down for a moment."""
 
-LOG_TAIL_BYTES = 2000
+LOG_TAIL_BYTES = 4000
 POLL_SECONDS = 0.02
 ASK_SECONDS = 0.5
 """How long one node may take to answer a question about its state."""

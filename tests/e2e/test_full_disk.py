@@ -58,7 +58,7 @@ def test_a_node_whose_disk_is_full_stops_and_comes_back_with_everything(cluster,
     wait_until(lambda: all(a.acknowledged > 20 for a in appenders), 20, "load")
     resource.prlimit(node.pid, resource.RLIMIT_FSIZE, (FULL_BYTES, FULL_BYTES))
     fill_until_it_stops(cluster, node)
-    assert "stopped: " in node.log_tail()
+    assert "event=stopped status=3 " in node.log_tail()
     assert "could not " in node.log_tail() or "can't be " in node.log_tail()
     at_stop = [a.acknowledged for a in appenders]
 

@@ -108,7 +108,7 @@ def test_names_that_have_no_address_yet_keep_nobody_from_starting(machines):
     machines.settle(1, known=False)
     cluster.start()
     for node in cluster.nodes.values():
-        assert said_within(node, "can't be used: the name in ", 20)
+        assert said_within(node, "event=peer-unusable peer=", 20)
     machines.tell(1)
     cluster.wait_ready()
     for node in cluster.nodes.values():

@@ -123,7 +123,7 @@ def test_the_last_node_carries_the_cluster_on_and_the_old_ones_are_kept_out(clus
         reason = f"node {node.id} belongs to the cluster as it was before recovery 1"
         wait_until(lambda node=node, reason=reason: reason in node.log_path.read_text(), SECONDS, "no reason")
         wait_until(lambda node=node: "was removed" in refusal(node), SECONDS, "it goes on serving")
-    assert "refused node" in survivor.log_path.read_text()
+    assert "event=peer-refused" in survivor.log_path.read_text()
     after = status_of(cluster.nodes[cluster.wait_leader()])
     assert (after["term"], after["leader"], after["voters"]) == (before["term"], before["leader"], [1, 4, 5])
     assert after["removed"] == [2, 3]

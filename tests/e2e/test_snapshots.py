@@ -128,7 +128,7 @@ def test_a_follower_that_was_away_too_long_comes_back_by_a_snapshot_while_writes
     compacted_beyond(cluster, last, away)
     at_start = [appender.acknowledged for appender in appenders]
     cluster.start(away.id)
-    wait_until(lambda: "installed the state as of entry" in away.log_tail(), 30, "an installed state")
+    wait_until(lambda: "event=state-installed" in away.log_tail(), 30, "an installed state")
     cluster.wait_ready()
     assert facts(away)["raft_first_index"] > last + 1
     wait_until(
@@ -232,7 +232,7 @@ def test_a_follower_that_is_killed_while_it_receives_gets_the_rest_later(cluster
     cluster.kill(away.id)
     assert receiving(away), "the transfer was too quick to be interrupted"
     cluster.start(away.id)
-    wait_until(lambda: "installed the state as of entry" in away.log_tail(), 60, "an installed state")
+    wait_until(lambda: "event=state-installed" in away.log_tail(), 60, "an installed state")
     whole(cluster)
 
 
@@ -244,7 +244,7 @@ def test_a_leader_that_is_killed_while_it_sends_is_replaced_by_one_that_sends(cl
     cluster.kill(leader)
     assert receiving(away), "the transfer was too quick to be interrupted"
     cluster.start(leader)
-    wait_until(lambda: "installed the state as of entry" in away.log_tail(), 60, "an installed state")
+    wait_until(lambda: "event=state-installed" in away.log_tail(), 60, "an installed state")
     whole(cluster)
     # What the killed leader had set aside for sending does not stay.
     wait_until(

@@ -112,7 +112,7 @@ def test_a_damaged_log_is_refused_with_the_place_and_the_remedy(cluster):
     data[1500] ^= 4
     segment.write_bytes(data)
     done = serve("--config", str(node.config_path))
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert f"{segment} at offset" in done.stderr
     assert "balsadb member replace" in done.stderr
     assert "Traceback" not in done.stderr
@@ -131,6 +131,6 @@ def test_an_old_copy_of_meta_is_refused(cluster):
     cluster.kill(1)
     meta.write_bytes(old)
     done = serve("--config", str(node.config_path))
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert f"{meta}: an old copy was put back" in done.stderr
     assert "Traceback" not in done.stderr

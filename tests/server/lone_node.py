@@ -5,25 +5,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import socket
 from collections.abc import AsyncIterator
 
 import msgspec
 
 from balsadb.server.config import ServeConfig
 from balsadb.server.node import Node
+from balsadb.testing import _choose_ports
 
 
-def _free_addresses(number: int) -> list[str]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(number)]
-        return [f"127.0.0.1:{taken.getsockname()[1]}" for taken in sockets]
+def _free_addresses() -> list[str]:
+    """Return addresses for clients, peers and HTTP, at ports that no outgoing connection is given."""
+    (ports,) = _choose_ports(1, None, "127.0.0.1")
+    return [f"127.0.0.1:{port}" for port in ports]
 
 
 @contextlib.asynccontextmanager
 async def lone_node(path, **settings) -> AsyncIterator[Node]:
     """Run a node until it leads and is ready; settings are fields of its configuration."""
-    client, peer, http = _free_addresses(3)
+    client, peer, http = _free_addresses()
     config = ServeConfig(
         id=1,
         data_dir=str(path),

@@ -125,7 +125,7 @@ def test_clusters_and_ids_are_told_apart(servers):
     for change, words in (
         ({"target_id": 2}, "this is node 1, not node 2"),
         ({"node_id": 1}, "another process already"),
-        ({"protocol_version": PROTOCOL_VERSION + 1}, "speaks protocol"),
+        ({"protocol_version": PROTOCOL_VERSION + 1}, "speaks peer protocol"),
     ):
         answer = one.admission.answer(msgspec.structs.replace(hello, **change))
         assert words in answer.reason

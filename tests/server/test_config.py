@@ -63,6 +63,7 @@ def test_ipv6_addresses_are_bracketed():
     ("change", "sentence"),
     [
         ({"id": None}, "--id is missing"),
+        ({"log_format": "xml"}, "--log-format: 'xml' is none of text, json"),
         ({"cluster": None}, "--cluster is missing"),
         ({"id": 0}, "--id: 0 is not a number from 1 to 65,535"),
         ({"id": True}, "--id: True is not a number"),

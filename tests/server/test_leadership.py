@@ -20,7 +20,15 @@ class Watched:
         configuration = Configuration(voters=(1, 2, 3))
         node = Node(1, configuration, Recovered(), Options(), random.Random(1), 0)
         self.core = node.core
-        self.leadership = Leadership(self.core, lambda: self.connected, lambda: 1_000)
+        self.told: list[tuple[str, dict]] = []
+        self.why = ""
+        self.leadership = Leadership(
+            self.core,
+            lambda: self.connected,
+            lambda: 1_000,
+            lambda: self.why,
+            lambda event, **fields: self.told.append((event, fields)),
+        )
 
     def follow(self, leader: int, term: int) -> None:
         become_follower(self.core, term, leader)
@@ -37,6 +45,12 @@ class Watched:
         self.leadership.look()
         become_leader(self.core)
         self.leadership.look()
+
+    @property
+    def roles(self) -> list[tuple[str, str, str]]:
+        """Return (from, to, reason) of every change of the role that was told."""
+        roles = [fields for event, fields in self.told if event == "role"]
+        return [(fields["previous"], fields["role"], fields["reason"]) for fields in roles]
 
     @property
     def last(self) -> tuple[int, int, str]:
@@ -138,3 +152,105 @@ def test_only_the_newest_changes_are_remembered(node):
         node.follow(2 + term % 2, term)
     assert len(node.leadership.changes) == CHANGES_MAX
     assert node.leadership.changes[-1].term == 2 * CHANGES_MAX - 1
+
+
+# ------------------------------------------------------------------------ what the journal is told
+
+
+def test_every_step_of_an_election_is_told_with_its_reason(node):
+    node.follow(2, 4)
+    node.connected = {3}
+    become_pre_candidate(node.core, 0)
+    node.leadership.look()
+    node.campaign()
+    node.core.state.votes |= {1: True, 2: False, 3: True}
+    node.leadership.look()
+    become_leader(node.core)
+    node.leadership.look()
+    assert node.roles == [
+        ("follower", "pre-candidate", "the connection to node 2 is gone"),
+        ("pre-candidate", "candidate", "a majority would vote for this node"),
+        ("candidate", "leader", "this node was elected in term 5"),
+    ]
+    event, fields = node.told[-1]
+    assert (event, fields["term"], fields["leader"], fields["votes"]) == ("role", 5, 1, [1, 3])
+
+
+def test_another_leader_without_another_role_is_one_line_too(node):
+    node.follow(2, 4)
+    node.follow(3, 5)
+    assert [(event, fields["previous"], fields["leader"]) for event, fields in node.told] == [
+        ("leader", NOBODY, 2),
+        ("leader", 2, 3),
+    ]
+
+
+def test_the_same_again_is_not_told(node):
+    become_pre_candidate(node.core, 0)
+    node.leadership.look()
+    become_pre_candidate(node.core, 0)  # it asks once more, as it does while it is alone
+    node.leadership.look()
+    assert node.roles == [("follower", "pre-candidate", "no leader was heard for an election timeout")]
+
+
+@pytest.mark.parametrize(
+    ("why", "reason"),
+    [
+        ("", "this node handed over to node 3"),
+        ("it stops", "this node handed over to node 3; it stops"),
+        ("its disk is slow", "this node handed over to node 3; its disk is slow"),
+    ],
+)
+def test_a_handover_is_told_with_what_the_driver_knows_of_its_cause(node, why, reason):
+    node.win()
+    node.core.state.transfer_to, node.why = 3, why
+    node.follow(NOBODY, 2)
+    assert node.roles[-1] == ("leader", "follower", reason)
+
+
+def test_a_leader_that_is_to_leave_says_so_whatever_else_is_the_matter(node):
+    node.win()
+    node.core.state.transfer_to, node.core.state.handovers, node.why = 3, 1, "its disk is slow"
+    node.follow(NOBODY, 2)
+    assert node.last[2] == "this node handed over to node 3; it leaves the cluster"
+
+
+def test_a_leader_that_steps_down_because_it_was_removed_says_so(node):
+    node.win()
+    node.core.configuration = Configuration(voters=(2, 3), removed=(1,))
+    node.follow(NOBODY, 1)
+    assert node.last[2] == "this node led and is no voter any more"
+
+
+def test_a_candidate_says_why_it_gives_up(node):
+    def give_up(vote: int, term: int) -> str:
+        node.campaign()
+        node.leadership.look()
+        become_follower(node.core, node.core.term + term, NOBODY)
+        node.core.vote = vote or node.core.vote
+        node.leadership.look()
+        become_pre_candidate(node.core, 0)
+        node.leadership.look()
+        return node.roles[-2][2]
+
+    become_pre_candidate(node.core, 0)
+    node.leadership.look()
+    assert give_up(3, 1) == "this node voted for node 3 in term 2"
+    assert give_up(NOBODY, 2) == "somebody was in a later term: 5"
+    node.campaign()
+    node.leadership.look()
+    become_pre_candidate(node.core, 0)
+    node.leadership.look()
+    assert node.roles[-1][2] == "no majority voted for this node in time"
+    node.core.told_removed = True
+    become_follower(node.core, node.core.term, NOBODY)
+    node.leadership.look()
+    assert node.roles[-1][2] == "this node was removed from the cluster"
+
+
+def test_a_pre_candidate_that_steps_back_for_a_better_one_says_so(node):
+    become_pre_candidate(node.core, 0)
+    node.leadership.look()
+    become_follower(node.core, node.core.term, NOBODY)
+    node.leadership.look()
+    assert node.roles[-1][2] == "another node has the better claim to lead"

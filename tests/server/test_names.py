@@ -257,7 +257,7 @@ def test_a_name_without_an_address_yet_is_said_once_and_tried_until_it_has_one(r
 
     run(scenario, make_loop)
     (line,) = capsys.readouterr().err.splitlines()
-    assert "node 2 can't be used: the name in two.test:" in line
+    assert 'event=peer-unusable peer=2 message="the name in two.test:' in line
     assert "has no address (Name or service not known)" in line
 
 

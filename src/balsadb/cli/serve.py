@@ -8,6 +8,8 @@ import threading
 import time
 from collections.abc import Mapping
 
+from balsadb.cli.failing import WRONG_USAGE
+from balsadb.errors import BalsaError, UsageError
 from balsadb.testing import EXIT_WITH_STDIN
 
 DRAIN_SECONDS = 10.0
@@ -22,6 +24,8 @@ def serve(settings: Mapping[str, object], config_file: str | None) -> None:
     given = {name: value for name, value in settings.items() if value not in (None, [])}
     config = make_config({**from_file, **given})
 
+    from balsadb.server.failure import EXIT_FAULT
+    from balsadb.server.journal import journal
     from balsadb.server.node import run
 
     # The database is nobody's business but this user's, whoever makes the files: RocksDB, too.
@@ -29,7 +33,13 @@ def serve(settings: Mapping[str, object], config_file: str | None) -> None:
 
     if os.environ.get(EXIT_WITH_STDIN):
         threading.Thread(target=_leave_with_parent, name="parent watch", daemon=True).start()
-    run(config)
+    journal.begin(config.id, config.log_format)
+    try:
+        run(config)
+    except BalsaError as error:
+        status = WRONG_USAGE if isinstance(error, UsageError) else EXIT_FAULT
+        journal.say("stopped", "error", status=status, message=str(error))
+        raise SystemExit(status) from None
 
 
 def _leave_with_parent() -> None:

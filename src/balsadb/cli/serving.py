@@ -174,6 +174,14 @@ def serve(
             "--insecure", envvar="BALSADB_INSECURE", help="Open ports to other machines without all that."
         ),
     ] = None,
+    log_format: Annotated[
+        str | None,
+        typer.Option(
+            metavar="text|json",
+            envvar="BALSADB_LOG_FORMAT",
+            help="How the lines on standard error are written.  [default: text]",
+        ),
+    ] = None,
     config: Annotated[
         str | None,
         typer.Option(
@@ -184,6 +192,9 @@ def serve(
     ] = None,
 ) -> None:
     """Run one server.
+
+    Ends with 0 after SIGTERM, 2 when the settings make no sense or an address is taken, and 3 when it can't
+    trust its data or its disk; it should not be started again by itself then.
 
     \b
     balsadb serve --id 1 --data-dir /var/lib/balsadb --listen db1:7001 --http-listen db1:9001 \\
@@ -222,5 +233,6 @@ def serve(
         "peer_secret_file": peer_secret_file,
         "password_file": password_file,
         "insecure": insecure,
+        "log_format": log_format,
     }
     run(settings, config)

@@ -17,6 +17,7 @@ from balsadb.replica.identity import stranger
 from balsadb.replica.replica import Replica
 from balsadb.server.failure import stop_process
 from balsadb.storage.datadir import DataDirectory, Meta
+from balsadb.version import __version__
 from balsadb.wire.frame import PROTOCOL_VERSION, Hello, Refused, Welcome
 from balsadb.wire.handshake import MESSAGES
 
@@ -113,7 +114,11 @@ class Admission:
     def _objection(self, hello: Hello) -> str | None:
         me = self._replica.node.id
         if hello.protocol_version != PROTOCOL_VERSION:
-            return f"node {me} speaks protocol {PROTOCOL_VERSION}, not {hello.protocol_version}"
+            return (
+                f"node {me} (BalsaDB {__version__}) speaks peer protocol {PROTOCOL_VERSION}, and node "
+                f"{hello.node_id} speaks {hello.protocol_version}; docs/compatibility.md says which versions "
+                "of BalsaDB go together"
+            )
         if hello.target_id != me:
             return f"this is node {me}, not node {hello.target_id}; correct --cluster or --dial"
         if hello.node_id == me:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import datetime
 import ssl
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
@@ -17,6 +16,7 @@ from typing import Any, Final, TypeAlias
 from balsadb import tls
 from balsadb.errors import UsageError
 from balsadb.raft.types import NodeId
+from balsadb.server.journal import journal
 from balsadb.server.reloading import Reloaded
 
 Certificate: TypeAlias = Mapping[str, Any]
@@ -53,7 +53,7 @@ class Files:
     def check_private(self) -> None:
         """Refuse a key that everybody can read, and warn of one that a group can."""
         if warning := tls.check_private(self.key, f"{self.prefix}-key"):
-            sys.stderr.write(f"balsadb: {warning}\n")
+            journal.say("caution", "warning", message=warning)
 
 
 @dataclass(frozen=True)
@@ -174,9 +174,11 @@ def _warn_of_name(files: Files, host: str) -> None:
     try:
         _shake_hands(server, client, host)
     except ssl.SSLError as error:
-        sys.stderr.write(
-            f"balsadb: clients that are sent to {host} will refuse {files.prefix}-cert {files.cert}: "
-            f"{tls.describe(error).partition(': ')[2]}\n"
+        why = tls.describe(error).partition(": ")[2]
+        journal.say(
+            "caution",
+            "warning",
+            message=f"clients that are sent to {host} will refuse {files.prefix}-cert {files.cert}: {why}",
         )
 
 

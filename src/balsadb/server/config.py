@@ -19,6 +19,7 @@ import msgspec
 
 from balsadb.address import format_address, parse_address
 from balsadb.errors import UsageError
+from balsadb.server.journal import FORMATS, TEXT
 
 MIB = 1024 * 1024
 
@@ -95,6 +96,8 @@ class ServeConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The same for clients of one address; 0: no other bound."""
     client_idle_ms: int = 0
     """A client that says nothing for so long is closed; 0: never, as in Redis."""
+    log_format: str = TEXT
+    """How the lines of the journal are written: `text` (key=value) or `json`."""
 
     @property
     def cluster_text(self) -> str:
@@ -155,6 +158,7 @@ def make_config(settings: Mapping[str, object]) -> ServeConfig:
         advertise=_address(given.get("advertise", listen), "advertise"),
         password_file=_text(given["password_file"], "password_file") if "password_file" in given else None,
         insecure=_truth(given.get("insecure", False), "insecure"),
+        log_format=_log_format(given.get("log_format", TEXT)),
         **others,
     )
     _check_relations(config)
@@ -310,6 +314,12 @@ def _truth(value: object, name: str) -> bool:
     if not isinstance(value, bool):
         raise UsageError(f"{_flag(name)} must be true or false")
     return value
+
+
+def _log_format(value: object) -> str:
+    if value not in FORMATS:
+        raise UsageError(f"--log-format: {value!r} is none of {', '.join(FORMATS)}")
+    return str(value)
 
 
 def _address(value: object, name: str) -> str:

@@ -15,6 +15,7 @@ from balsadb.kv.cut import Cut
 from balsadb.kv.delta import DeltaStore
 from balsadb.replica.replica import Replica
 from balsadb.server.failure import stop_process
+from balsadb.server.journal import journal
 from balsadb.server.telemetry import Histogram
 from balsadb.storage.state import StateBatch, StateStore
 from balsadb.storage.wal import Wal
@@ -143,6 +144,8 @@ class CutWriter:
         self._queue.popleft()
         self.written += 1
         self.durable += cut.release
+        if cut.release:
+            journal.say("snapshot", index=cut.bookkeeping.index, term=cut.bookkeeping.term, bytes=written)
         self.newest_bytes = written
         self.written_bytes += written
         self.took.add(self._loop.time() - self._cut_began)

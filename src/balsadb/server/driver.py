@@ -71,6 +71,7 @@ class Driver:
         self._disk = LogDisk(wal, loop, self._written)
         self._disk_idle = True
         self._write_began = 0.0
+        self._write_took = 0.0
         self._preparing = False
         self._noting = False
         self._ticks = 0
@@ -80,6 +81,12 @@ class Driver:
         self._stopped = False
         self._standing: tuple[Configuration, Configuration, bool] | None = None
         """The configurations applied and known, and whether this node was removed, as last told."""
+
+    @property
+    def write_seconds(self) -> float:
+        """How long the last write to the log took, or the one under way does, whichever is longer."""
+        under_way = 0.0 if self._disk_idle else perf_counter() - self._write_began
+        return max(self._write_took, under_way)
 
     def start(self) -> None:
         """Begin to tick and to run turns."""
@@ -195,7 +202,7 @@ class Driver:
     # ---------------------------------------------------------------- the disk
 
     def _written(self, write: WalWrite) -> None:
-        took = perf_counter() - self._write_began
+        self._write_took = took = perf_counter() - self._write_began
         try:
             self._wal.complete(write)
             self.replica.persisted(write.number)

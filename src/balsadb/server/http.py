@@ -28,10 +28,10 @@ from balsadb.errors import UsageError
 from balsadb.kv.reply import Refusal
 from balsadb.server.backups import Backups, Unavailable
 from balsadb.server.certificates import Certificates
-from balsadb.server.complaints import Complaints
 from balsadb.server.entrance import Entrance
 from balsadb.server.events import Events
 from balsadb.server.insight import Insight
+from balsadb.server.journal import journal
 from balsadb.server.logins import Logins
 from balsadb.server.metrics import CONTENT_TYPE, Metrics
 from balsadb.server.page import Page
@@ -124,7 +124,6 @@ class _Site(web.BaseSite):
         super().__init__(runner, backlog=BACKLOG)
         self._certificates = certificates
         self._entrance: Entrance | None = None
-        self._complaints = Complaints()
         self._host, self._port = host, port
         self._connections_max = connections_max
 
@@ -146,7 +145,7 @@ class _Site(web.BaseSite):
             self._certificates,
             self._accept,
             lambda: self._connections_max,
-            lambda why: self._complaints.say(f"closed a connection to the HTTP port from {why}"),
+            lambda why: journal.say("tls-refused", "warning", port="http", message=why),
         )
         await self._entrance.start(self._host, self._port, self._backlog)
 

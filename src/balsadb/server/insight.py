@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
 
-from balsadb.raft.types import Configuration, Millis
+from balsadb.raft.types import Configuration, Millis, NodeId
 from balsadb.replica.replica import Replica
+from balsadb.server.chronicle import Chronicle
 from balsadb.server.clock import Clock
 from balsadb.server.commands.facts import Facts, member_facts, node_facts
 from balsadb.server.commands.info import resident_bytes
@@ -49,6 +51,8 @@ class Parts(msgspec.Struct, frozen=True):
     sender: SnapshotSender
     receiver: SnapshotReceiver
     clock: Clock
+    addresses: Mapping[NodeId, tuple[str, int]]
+    """Where the other members are."""
 
 
 class Insight:
@@ -60,7 +64,10 @@ class Insight:
         core = parts.replica.node.core
         self._log = parts.replica.node.log
         self.stages = Stages(self._log.last_index)
-        self.leadership = Leadership(core, self._connected, parts.clock.wall_ms)
+        self.leadership = Leadership(core, self._connected, parts.clock.wall_ms, self._why_handing_over)
+        self.stopping = False
+        """True once the node drains: then that is why it hands over."""
+        self._chronicle = Chronicle(core, self._connected, parts.addresses)
         self.reach = Reach(core, self._connected, round(TICK_SECONDS * 1000))
         self.history = History(
             lambda: parts.listener.commands_processed,
@@ -85,6 +92,15 @@ class Insight:
     def _turn_ended(self, began: float) -> None:
         self.stages.turn_ended(began, self._log)
         self.leadership.look()
+        self._chronicle.look()
+
+    def _why_handing_over(self) -> str:
+        if self.stopping:
+            return "it stops"
+        seconds = self.parts.driver.write_seconds
+        if seconds * 1000 >= self.parts.replica.options.slow_write_ms:
+            return f"its disk is slow, a write to the log takes {seconds:.1f} s"
+        return ""
 
     def _sample(self) -> None:
         now_ms = self.parts.clock.monotonic_ms()

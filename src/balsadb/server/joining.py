@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
 from collections.abc import Sequence
 from ssl import SSLContext, SSLError
 from typing import Any
@@ -25,6 +24,7 @@ from balsadb.raft.types import Configuration, Member, NodeId
 from balsadb.replica.replica import Replica
 from balsadb.resp.decode import ReplyParser, encode_command
 from balsadb.server import names
+from balsadb.server.journal import journal
 from balsadb.tls import describe
 
 FIND_SECONDS_MAX = 10.0
@@ -115,7 +115,7 @@ async def ask_in(
         except (OSError, ProtocolError, TimeoutError, UsageError) as error:
             problem = f"no answer from {address} ({_why(error)})"
         if problem and problem != said:
-            sys.stderr.write(f"balsadb: not added yet: {problem}\n")
+            journal.say("not-added-yet", "warning", message=problem)
             said = problem
         await asyncio.sleep(PAUSE_SECONDS)
 

@@ -14,10 +14,10 @@ from balsadb.server.certificates import Certificates
 from balsadb.server.clock import Clock
 from balsadb.server.commands.client_state import ClientState
 from balsadb.server.commands.view import NodeView
-from balsadb.server.complaints import Complaints
 from balsadb.server.connection import ClientConnection
 from balsadb.server.driver import Driver
 from balsadb.server.entrance import Entrance
+from balsadb.server.journal import journal
 from balsadb.server.login_connection import LoginConnection, Strangers
 from balsadb.server.logins import Logins
 from balsadb.server.telemetry import CommandCounts
@@ -101,7 +101,6 @@ class Listener:
         """Set before the start when the port is to speak TLS."""
         self.tls_failures = 0
         """Connections that did not get through a TLS handshake."""
-        self._complaints = Complaints()
         self._server: asyncio.Server | Entrance | None = None
         self._sweeper: asyncio.TimerHandle | None = None
         self._to_sweep: list[ClientConnection] = []
@@ -132,7 +131,7 @@ class Listener:
 
     def _kept_out(self, why: str) -> None:
         self.tls_failures += 1
-        self._complaints.say(f"closed a connection to the client port from {why}")
+        journal.say("tls-refused", "warning", port="client", message=why)
 
     def stop_accepting(self) -> None:
         """Take no new clients."""

@@ -19,7 +19,6 @@ import asyncio
 import hmac
 import ipaddress
 import os
-import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +27,7 @@ from typing import Final, TypeAlias
 
 from balsadb.kv.reply import Refusal
 from balsadb.server.commands.connection import WRONG_PASSWORD
+from balsadb.server.journal import journal
 from balsadb.server.passwords import Accounts, matching
 
 CHECKS_MAX: Final = 2
@@ -187,7 +187,7 @@ class Logins:
         error = ended.exception()
         kept = None if error is not None else ended.result()
         if error is not None:
-            sys.stderr.write(f"balsadb: a password could not be checked: {type(error).__name__}\n")
+            journal.say("login-unchecked", "error", message=type(error).__name__)
             for attempt in check.attempts:
                 attempt.answer(_NOT_CHECKED)
         elif kept is not None and kept in self.accounts.hashes(check.user):
@@ -224,8 +224,7 @@ class Logins:
     def _say(self) -> None:
         self._report_timer = None
         if self._reported:
-            count = f"{self._reported} wrong password{'s' * (self._reported > 1)}"
-            sys.stderr.write(f"balsadb: {count} refused, the last one from {self._last_party}\n")
+            journal.say("login-refused", "warning", count=self._reported, last_remote=self._last_party)
             self._reported = 0
             self._report_timer = self._loop.call_later(REPORT_SECONDS, self._say)
 

@@ -18,10 +18,10 @@ import secrets
 import shutil
 import signal
 import ssl
-import sys
+import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from balsadb.address import parse_address
 from balsadb.errors import DataError, UsageError
@@ -45,6 +45,7 @@ from balsadb.server.config import ServeConfig
 from balsadb.server.cuts import CutWriter
 from balsadb.server.driver import TICK_SECONDS, Driver
 from balsadb.server.insight import Insight, Parts
+from balsadb.server.journal import journal
 from balsadb.server.listener import Listener
 from balsadb.server.logins import Logins
 from balsadb.server.passwords import OnePassword
@@ -56,6 +57,7 @@ from balsadb.storage.files import OsFiles
 from balsadb.storage.opening import open_log
 from balsadb.storage.state import StateDirectory, StateStore
 from balsadb.storage.wal import WalOptions
+from balsadb.version import __version__
 
 HTTP_CONNECTIONS_MAX = 32
 """HTTP connections at once; past it the oldest one is closed."""
@@ -93,6 +95,7 @@ class Node:
 
     async def _start(self, stack: contextlib.AsyncExitStack) -> None:
         config = self.config
+        journal.begin(config.id, config.log_format)
         loop = asyncio.get_running_loop()
         self._started_ms = self._clock.monotonic_ms()
         protection.check(config)
@@ -149,6 +152,7 @@ class Node:
         if config.http_listen is not None:
             await self._start_http(stack, config.http_listen)
         self._ask_in(stack)
+        self._tell_start()
         # What lives now lives as long as the process: the collector need not look at it again.
         gc.collect()
         gc.freeze()
@@ -161,6 +165,24 @@ class Node:
         logins = Logins(await asyncio.to_thread(OnePassword, password))
         stack.callback(logins.close)
         return logins
+
+    def _tell_start(self) -> None:
+        config, log = self.config, self.replica.node.log
+        journal.say(
+            "started",
+            version=__version__,
+            boot=self.replica.boot,
+            listen=config.listen,
+            peer_listen=config.peer_listen,
+            http_listen=config.http_listen,
+            advertise=config.advertise,
+            data_dir=config.data_dir,
+            cluster_id=self._directory.meta.cluster_id.hex() or None,
+            term=self.replica.node.term,
+            first_index=log.base_index + 1,
+            last_index=log.last_index,
+            snapshot_index=self.replica.snapshot_index,
+        )
 
     def _watch(self, stack: contextlib.AsyncExitStack, receiver: SnapshotReceiver) -> None:
         self._insight = Insight(
@@ -175,6 +197,7 @@ class Node:
                 self._sender,
                 receiver,
                 self._clock,
+                self._book.known,
             )
         )
         self._insight.start()
@@ -274,10 +297,10 @@ class Node:
         self._peers.follow(alone=self.replica.removed)
         if self.replica.removed and not self._told_removed:
             self._told_removed = True
-            sys.stderr.write(
-                f"balsadb: node {self.config.id} was removed from its cluster; it serves nobody any more and "
-                "can be stopped for good\n"
+            sentence = (
+                "this node was removed from its cluster, serves nobody any more, and can be stopped for good"
             )
+            journal.say("removed", "warning", message=sentence)
 
     def _check_boot(self) -> None:
         """Refuse a `META` that is older than the state: its boot counter would be used twice (rule P2)."""
@@ -295,7 +318,7 @@ class Node:
         problem = f"the state ends at entry {index} and the log begins at {self._recovered.first_index}"
         if len(self.config.cluster) == 1 and not self._directory.meta.met:  # nobody ever joined it
             raise DataError(self._states.path, None, problem, "Put the state back: no other node has it")
-        sys.stderr.write(f"balsadb: {problem}; fetching the state from the other nodes\n")
+        journal.say("state-lost", "warning", message=f"{problem}; fetching the state from the other nodes")
 
     async def _close_state(self) -> None:
         await self._cuts.stop()
@@ -357,6 +380,7 @@ class Node:
         await self._stack.aclose()
 
     async def _drain(self) -> None:
+        self._insight.stopping = True
         self._listener.stop_accepting()
         deadline = self._clock.monotonic_ms() + int(DRAIN_SECONDS_MAX * 1000)
         if self.replica.transfer() != NOBODY:
@@ -492,16 +516,30 @@ async def _listening(start: object, address: str, flag: str) -> None:
 
 async def _serve(config: ServeConfig) -> None:
     stop = asyncio.Event()
+    told: list[str] = []
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_tell_unexpected)
+
+    def ask_to_stop(number: signal.Signals) -> None:
+        told.append(number.name)
+        stop.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, ask_to_stop, number)
     async with Node(config) as node:
         if node.certificates is not None or protection.knows_peers(config):
             # Without files to read again a closed terminal ends the server, as it does any program.
             loop.add_signal_handler(signal.SIGHUP, node.reload)
-        sys.stderr.write(f"balsadb: node {config.id} serves clients at {config.listen}\n")
         await stop.wait()
-        sys.stderr.write(f"balsadb: node {config.id} stops\n")
+        journal.say("stopping", signal=told[0])
+    journal.say("stopped", status=0)
+
+
+def _tell_unexpected(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Tell of an error that nobody waited for; what it was about goes on, or was closed by the loop."""
+    error = context.get("exception")
+    lines = traceback.format_exception(error) if isinstance(error, BaseException) else []
+    journal.say("unexpected", "error", message=str(context.get("message")), trace="".join(lines) or None)
 
 
 def run(config: ServeConfig) -> None:

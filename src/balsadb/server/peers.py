@@ -25,6 +25,7 @@ from balsadb.server.addresses import AddressBook
 from balsadb.server.admission import Admission
 from balsadb.server.driver import Driver
 from balsadb.server.entrance import Entrance
+from balsadb.server.journal import journal
 from balsadb.server.snapshots import Inbox, SnapshotReceiver
 from balsadb.server.trust import Introduction, PeerTrust, Reception, Untrusted, certificate_of
 from balsadb.wire.frame import (
@@ -153,7 +154,7 @@ class _Inbound(asyncio.Protocol):
                 else:
                     self._greet(frame)
         except ProtocolError as error:
-            self._peers.trust.complaints.say(f"closed a connection to the peer port: {error}")
+            journal.say("peer-closed", "warning", remote=sockets.remote(self.transport), message=str(error))
             self.transport.abort()
 
     def _greet(self, frame: object) -> None:
@@ -167,7 +168,8 @@ class _Inbound(asyncio.Protocol):
             self._decoder.expect_greeting()
             return
         if isinstance(answer, Refused):
-            self._peers.trust.complaints.say(f"refused node {hello.node_id}: {answer.reason}")
+            remote = sockets.remote(self.transport)
+            journal.say("peer-refused", "warning", peer=hello.node_id, remote=remote, message=answer.reason)
             self.transport.close()
             return
         if self._timer is not None:
@@ -210,7 +212,6 @@ class Peers:
         self.inbound: dict[_Inbound, None] = {}
         """Connections that were made to us, the oldest first."""
         self.dropped_messages = 0
-        self.voice = Voice()
         self._book = book
         self._addresses = book.known
         """Where each other member is; who changes it calls `follow`."""
@@ -233,7 +234,7 @@ class Peers:
                 self.trust.certificates,
                 lambda: _Inbound(self),
                 lambda: STRANGERS_MAX,
-                lambda why: self.trust.refuse("tls", f"closed a connection to the peer port from {why}"),
+                lambda why: self.trust.refuse("tls", why),
             )
             await self._server.start(host, port, BACKLOG)
         for listening in self._server.sockets:
@@ -354,7 +355,7 @@ class Peers:
                 reason = last_reason
                 pause = min(pause * 2, REDIAL_SECONDS_MAX)
             if reason and reason != last_reason:
-                self.voice.say(f"node {node} can't be used: {reason}")
+                journal.say("peer-unusable", "warning", peer=node, message=reason)
             last_reason = reason
             # Not `asyncio.wait_for`: it forgets that it was cancelled when the nudge comes at the same time.
             with contextlib.suppress(TimeoutError):

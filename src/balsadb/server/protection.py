@@ -7,14 +7,14 @@ it is to know its peers and its clients, or that its network is closed.
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 from balsadb.address import is_loopback, parse_address
 from balsadb.errors import UsageError
 
 if TYPE_CHECKING:
-    from balsadb.server.config import ServeConfig
+    from balsadb.server.journal import journal
+from balsadb.server.config import ServeConfig
 
 
 def knows_peers(config: ServeConfig) -> bool:
@@ -47,9 +47,11 @@ def check(config: ServeConfig) -> None:
                 "read and change everything; give --tls-cert, --tls-key and --tls-ca, or --password-file"
             )
         elif not knows_clients(config):
-            sys.stderr.write(
-                f"balsadb: connections to {config.listen} are encrypted, but whoever reaches it can read and "
-                "change everything; --tls-ca has clients show a certificate\n"
+            journal.say(
+                "caution",
+                "warning",
+                message=f"connections to {config.listen} are encrypted, but whoever reaches it can read and "
+                "change everything; --tls-ca has clients show a certificate",
             )
     if not problems:
         return
@@ -59,7 +61,9 @@ def check(config: ServeConfig) -> None:
             + ". If nobody but members and clients can reach this network: --insecure"
         )
     roles = " and as ".join(problems)
-    sys.stderr.write(f"balsadb: --insecure: nothing is asked of whoever reaches this node, as {roles}\n")
+    journal.say(
+        "caution", "warning", message=f"--insecure: nothing is asked of whoever reaches this node, as {roles}"
+    )
 
 
 def is_exposed(address: str) -> bool:

@@ -9,11 +9,11 @@ with the certificate of yesterday is better than none.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeAlias, TypeVar
 
 from balsadb.errors import UsageError
+from balsadb.server.journal import journal
 
 T = TypeVar("T")
 
@@ -52,9 +52,9 @@ class Reloaded(Generic[T]):
         try:
             self._thing = self._make()
         except UsageError as error:
-            sys.stderr.write(f"balsadb: {error}; the former one stays in use\n")
+            journal.say("not-reloaded", "warning", message=f"{error}; the former one stays in use")
         else:
-            sys.stderr.write(f"balsadb: took up {self._say(self._thing)}\n")
+            journal.say("reloaded", message=f"took up {self._say(self._thing)}")
 
     def _look(self) -> _Stamp:
         return tuple(map(_stamp_of, self._files))

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import sys
 from collections.abc import Mapping
 
 from balsadb.errors import LocalFault, ProtocolError
@@ -23,6 +22,7 @@ from balsadb.server.admission import Admission
 from balsadb.server.cuts import CutWriter
 from balsadb.server.driver import TICK_SECONDS, Driver
 from balsadb.server.failure import stop_process
+from balsadb.server.journal import journal
 from balsadb.server.trust import Introduction, PeerTrust, certificate_of
 from balsadb.storage.files import Files
 from balsadb.storage.state import StateDirectory, StateStore
@@ -46,10 +46,6 @@ REST_SECONDS_MAX = 0.1
 READ_BYTES = 64 * 1024
 KEEP_SECONDS = 600.0
 """A copy that nobody has asked for this long is removed."""
-
-
-def _say(sentence: str) -> None:
-    sys.stderr.write(f"balsadb: {sentence}\n")
 
 
 class SnapshotSender:
@@ -109,18 +105,28 @@ class SnapshotSender:
 
     async def _send(self, follower: NodeId, least: Index) -> None:
         index: Index = 0
+        began = asyncio.get_running_loop().time()
         try:
             copy = await self._current_copy(follower, least)
+            offer = copy.offer
+            journal.say(
+                "state-sending", peer=follower, index=offer.index, term=offer.term, bytes=offer.length
+            )
             for attempt in range(ATTEMPTS):
                 if attempt:
                     await asyncio.sleep(PAUSE_SECONDS)
                 try:
                     index = await self._attempt(follower, copy)
+                    seconds = round(asyncio.get_running_loop().time() - began, 3)
+                    journal.say("state-sent", peer=follower, goes_on_from=index, seconds=seconds)
                     break
                 except (OSError, ProtocolError, TimeoutError) as error:
-                    _say(f"the state could not be sent to node {follower}: {error or 'it did not answer'}")
+                    problem = f"the state could not be sent: {error or 'no answer'}"
+                    journal.say(
+                        "state-not-sent", "warning", peer=follower, attempt=attempt + 1, message=problem
+                    )
         except (LocalFault, OSError) as error:
-            _say(str(error))
+            journal.say("state-not-sent", "error", peer=follower, message=str(error))
         finally:
             # However it ended: without a word Raft would wait for ever, and the log would stay.
             self.progress.pop(follower, None)
@@ -276,7 +282,11 @@ class SnapshotReceiver:
         if self._owner is not owner:
             raise ProtocolError("another transfer has begun")
         self._incoming = incoming
-        return incoming.resume
+        place = incoming.resume
+        journal.say(
+            "state-receiving", index=offer.index, term=offer.term, bytes=offer.length, file=place.file
+        )
+        return place
 
     async def take(self, owner: Inbox, chunk: Chunk) -> Installed | None:
         """Take a piece; with the last one the state is installed."""
@@ -305,7 +315,8 @@ class SnapshotReceiver:
         self._installing = False
         await asyncio.to_thread(old.close)
         await asyncio.to_thread(self._directory.clean)
-        _say(f"installed the state as of entry {incoming.offer.index}, {incoming.offer.length} bytes")
+        offer = incoming.offer
+        journal.say("state-installed", index=offer.index, term=offer.term, bytes=offer.length)
         return Installed(incoming.offer.index)
 
     def _of(self, owner: Inbox) -> Incoming:
@@ -381,7 +392,8 @@ class Inbox:
                 if answer is not None:
                     self._answer(answer)
         except (LocalFault, ProtocolError, OSError) as error:
-            _say(f"a transfer of the state ended: {error or 'nothing came any more'}")
+            why = f"a transfer of the state ended: {error or 'nothing came any more'}"
+            journal.say("state-not-received", "warning", message=why)
         finally:
             self._receiver.left(self)
             self._transport.close()

@@ -5,11 +5,27 @@ from __future__ import annotations
 import socket
 from typing import Final, Protocol
 
+from balsadb.address import format_address
+
 KEEPALIVE_IDLE_S: Final = 60
 """A silent connection is probed after this."""
 KEEPALIVE_INTERVAL_S: Final = 15
 KEEPALIVE_PROBES: Final = 4
 """It is closed when so many probes, this far apart, had no answer."""
+
+
+class Transport(Protocol):
+    """What knows its socket."""
+
+    def get_extra_info(self, name: str, /) -> object:
+        """Return a fact about the connection, or None."""
+        ...
+
+
+def remote(transport: Transport | None) -> str | None:
+    """Return who is at the other end, for a line of the journal."""
+    name = transport.get_extra_info("peername") if transport is not None else None
+    return format_address(str(name[0]), int(name[1])) if isinstance(name, tuple) and len(name) > 1 else None
 
 
 class Socket(Protocol):

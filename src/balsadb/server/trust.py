@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 import ssl
-import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -27,7 +26,7 @@ from balsadb import tls
 from balsadb.errors import ProtocolError, UsageError
 from balsadb.raft.types import NodeId
 from balsadb.server.certificates import Certificate, Certificates, names_in, names_node, node_uri
-from balsadb.server.complaints import Complaints
+from balsadb.server.journal import journal
 from balsadb.server.reloading import Reloaded
 from balsadb.tls import HANDSHAKE_SECONDS_MAX, SHUTDOWN_SECONDS_MAX
 from balsadb.wire.handshake import (
@@ -81,7 +80,7 @@ class Secrets:
 def _read_secrets(path: str) -> tuple[bytes, ...]:
     what = "--peer-secret-file"
     if warning := tls.check_private(path, what):
-        sys.stderr.write(f"balsadb: {warning}\n")
+        journal.say("caution", "warning", message=warning)
     with tls.reading(path, what), open(path, "rb") as file:
         found = tuple(line.strip() for line in file.read(64 * 1024).splitlines() if line.strip())
     if not found or len(found) > SECRETS_MAX:
@@ -105,7 +104,6 @@ class PeerTrust:
         self.secrets = secrets
         self.refusals: Counter[str] = Counter()
         """How often somebody was not believed, by what was wrong: tls, identity, secret."""
-        self.complaints = Complaints()
 
     def calling(self) -> dict[str, Any]:
         """Return what `create_connection` needs for TLS; nothing without it."""
@@ -126,7 +124,7 @@ class PeerTrust:
     def refuse(self, kind: str, sentence: str) -> None:
         """Count that somebody was not believed, and say why."""
         self.refusals[kind] += 1
-        self.complaints.say(sentence)
+        journal.say("peer-closed", "warning", message=sentence)
 
     def objection(self, node: NodeId, certificate: Certificate | None) -> str | None:
         """Say why the other side is not that node, as far as certificates go."""
