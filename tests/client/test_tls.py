@@ -55,9 +55,9 @@ def the_usual(address: str, tls) -> None:
             assert values == [BIG[::-1]] * 4
 
     asyncio.run(in_asyncio())
-    assert ask(parse_address(address), ["GET", "k"], 5, tls) == b"vw"
+    assert ask(parse_address(address), ["GET", "k"], 5, tls=tls) == b"vw"
     with pytest.raises(CommandError, match=r"WRONGTYPE|ERR"):
-        ask(parse_address(address), ["INCR", "k"], 5, tls)
+        ask(parse_address(address), ["INCR", "k"], 5, tls=tls)
 
 
 @pytest.mark.slow
@@ -79,7 +79,7 @@ def test_clients_without_one_are_served_where_none_is_asked_for(tmp_path, certif
 def refused(address: str, tls, words: str) -> None:
     """Check that nobody gets through with this, and what each way of asking says."""
     with pytest.raises(ClientError, match=words):
-        ask(parse_address(address), ["SET", "k", "v"], 5, tls)
+        ask(parse_address(address), ["SET", "k", "v"], 5, tls=tls)
     with (
         BlockingClerk(address, timeout=1, options=FAST, tls=tls) as clerk,
         pytest.raises(NotApplied, match=words),
@@ -144,7 +144,7 @@ def test_a_client_without_tls_gets_no_answer_from_a_server_with_it(tmp_path, cer
 
 def test_a_server_that_can_not_be_reached_is_that_with_tls_too(certificates):
     with pytest.raises(NoServer, match="connection refused"):
-        ask(("127.0.0.1", 1), ["PING"], 1, client_tls(certificates))
+        ask(("127.0.0.1", 1), ["PING"], 1, tls=client_tls(certificates))
 
 
 def test_the_variables_say_what_a_clerk_without_more_does(tmp_path, certificates, monkeypatch):

@@ -52,7 +52,7 @@ def cluster(request, certificates, tmp_path):
 
 
 def facts(cluster, node) -> dict[str, str]:
-    return parse_info(ask(parse_address(node.client_address), ["INFO", "raft"], 5, cluster.tls))
+    return parse_info(ask(parse_address(node.client_address), ["INFO", "raft"], 5, tls=cluster.tls))
 
 
 def balsadb(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -98,7 +98,7 @@ def test_the_leaders_death_costs_nothing_and_a_follower_that_lost_everything_is_
         wait_until(lambda: "installed the state as of entry" in away.log_tail(), 60, "an installed state")
         cluster.wait_ready()
         assert clerk.append("k", "3") == 3
-    value = ask(parse_address(away.client_address), ["GET", "k"], 5, cluster.tls)
+    value = ask(parse_address(away.client_address), ["GET", "k"], 5, tls=cluster.tls)
     assert value == b"123"
 
 
@@ -230,7 +230,7 @@ def test_new_certificates_are_taken_up_by_a_running_cluster(certificates, tmp_pa
         node.process.send_signal(signal.SIGHUP)
         wait_until(lambda: "took up --tls-cert" in node.log_tail(), 10, "the new certificate")
         with pytest.raises(ClientError, match="certificate is not valid for"):
-            ask(parse_address(node.client_address), ["PING"], 5, cluster.tls)
+            ask(parse_address(node.client_address), ["PING"], 5, tls=cluster.tls)
         assert node.running
 
 

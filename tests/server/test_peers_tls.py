@@ -169,7 +169,7 @@ def test_a_listener_with_a_wrong_certificate_hears_no_hello_and_it_is_said(
     play(make_loop, scenario)
     said = capsys.readouterr().err
     assert sentence in said
-    assert "node 2 can't be used: " in said
+    assert "event=peer-unusable peer=2 message=" in said
 
 
 @pytest.mark.parametrize("make_loop", LOOPS)

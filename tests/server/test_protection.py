@@ -35,7 +35,7 @@ def test_on_this_machine_alone_nothing_is_asked_for(capsys):
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "[::]", "10.0.0.1", "db1", "127.example.com", "[fe80::1]"])
 def test_a_client_port_beyond_this_machine_needs_tls_or_a_password(host):
-    with pytest.raises(UsageError, match=r"--listen .* can be reached .* --tls-cert, .* password"):
+    with pytest.raises(UsageError, match=r"--listen .* can be reached .* --tls-cert, .* --password-file"):
         check(listen=f"{host}:7001")
 
 
@@ -73,15 +73,9 @@ def test_insecure_says_nothing_where_nothing_is_open(capsys):
     assert capsys.readouterr().err == ""
 
 
-class WithPasswords(ServeConfig, frozen=True, kw_only=True):
-    """As a configuration is once there are passwords."""
-
-    password_file: str | None = None
-
-
 @pytest.mark.parametrize(("file", "starts"), [("p", True), (None, False)])
 def test_a_password_opens_the_client_port(file, starts, capsys):
-    config = WithPasswords(**{**msgspec.structs.asdict(HERE), "listen": "db1:1"}, password_file=file)
+    config = msgspec.structs.replace(HERE, listen="db1:1", password_file=file)
     if starts:
         protection.check(config)
         assert capsys.readouterr().err == ""

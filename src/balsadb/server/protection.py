@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from balsadb.address import is_loopback, parse_address
 from balsadb.errors import UsageError
+from balsadb.server.journal import journal
 
 if TYPE_CHECKING:
-    from balsadb.server.journal import journal
-from balsadb.server.config import ServeConfig
+    from balsadb.server.config import ServeConfig
 
 
 def knows_peers(config: ServeConfig) -> bool:
