@@ -54,13 +54,13 @@ class Run:
         return True
 
     def _one(self, data: bytes, crashes: Path) -> bool:
-        started = time.perf_counter()
+        started = time.thread_time()
         try:
             said = self.target.run(data)
         except Exception:
             report(self.target, data, crashes)
             return False
-        took = time.perf_counter() - started
+        took = time.thread_time() - started
         self.inputs += 1
         self.said[said] += 1
         if took > self.slowest:
@@ -70,10 +70,12 @@ class Run:
 
     def lines(self) -> list[str]:
         """Return what was seen, as lines."""
-        rate = self.inputs / self.seconds if self.seconds else 0.0  # of wall time
+        rate = self.inputs / self.seconds if self.seconds else 0.0
+        spent = time.process_time()
         slowest = repr(self.slowest_input[:SHOWN_BYTES])
         return [
-            f"{self.target.name}: {self.inputs:,} inputs in {self.seconds:.1f} s, {rate:,.0f}/s",
+            f"{self.target.name}: {self.inputs:,} inputs in {self.seconds:.1f} s, {rate:,.0f}/s "
+            f"(this process has used {spent:.0f} s of the processor)",
             f"  slowest {self.slowest * 1e3:.2f} ms, {len(self.slowest_input)} bytes: {slowest}",
             *[f"  {count:>12,}  {said}" for said, count in self.said.most_common()],
         ]

@@ -229,6 +229,15 @@ def test_every_client_that_waits_has_its_share_before_another_one_has_two():
         assert max(shares) - min(shares) <= 2 * share
 
 
+def test_one_client_that_waits_alone_uses_all_of_its_turns():
+    rig = Rig()
+    client, transport = rig.connect(kernel_bytes=10**9)
+    client.data_received(PINGS * 2)
+    for _ in range(3):
+        rig.listener.flush()
+    assert transport.sent == b"+PONG\r\n" * 20_000
+
+
 def test_input_that_takes_long_has_so_much_time_of_a_turn_and_the_rest_waits(monkeypatch):
     monkeypatch.setattr(listener, "TURN_INPUT_SECONDS_MAX", 0.0)
     rig = Rig()

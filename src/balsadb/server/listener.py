@@ -303,11 +303,16 @@ class Listener:
     def _go_on(self) -> None:
         """Let clients that wait take more of their input or read again, one after the other, for a while."""
         self._until = perf_counter() + TURN_INPUT_SECONDS_MAX
-        for connection in list(self._waiting):
-            del self._waiting[connection]
-            connection.go_on()
-            if self.overloaded or not self.has_time():
-                break
+        before = -1
+        # Round by round: each has its slice before anybody has two, and a few of them use all of the time.
+        while self._waiting and self.commands_processed != before:
+            before = self.commands_processed
+            for connection in list(self._waiting):
+                del self._waiting[connection]
+                connection.go_on()
+                if self.overloaded or not self.has_time():
+                    before = self.commands_processed
+                    break
         self.commands_processed_max = self.commands_processed + TURN_COMMANDS_MAX
         self._until = 0.0
         if self._waiting and not self.overloaded:
