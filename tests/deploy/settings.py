@@ -11,29 +11,18 @@ import typer
 from balsadb.cli.main import app
 from balsadb.server.config import SETTINGS, ServeConfig, make_config
 
-PENDING = frozenset({"peer-secret-file", "password-file"})
-"""Settings that these files use already and that are not there yet."""
-
 SERVE = typer.main.get_command(app).commands["serve"]  # type: ignore[attr-defined]
-
-
-def known(name: str) -> bool:
-    """Tell whether a setting exists; one that is neither there nor pending fails."""
-    if name not in SETTINGS and name in PENDING:
-        return False
-    assert name in SETTINGS, f"balsadb serve has no --{name}"
-    return True
 
 
 def parse_serve(words: Sequence[str], environment: dict[str, str]) -> ServeConfig:
     """Do with a command line what `balsadb serve` does, but for the serving."""
     assert words[0] == "serve"
-    arguments = [word for word in _with_values_joined(words[1:]) if known(word[2:].partition("=")[0])]
-    context = SERVE.make_context("serve", arguments)
+    context = SERVE.make_context("serve", _with_values_joined(words[1:]))
     given = {name: value for name, value in context.params.items() if value not in (None, [], ())}
     for name, value in environment.items():
         setting = name.removeprefix("BALSADB_").lower()
-        if name.startswith("BALSADB_") and known(setting.replace("_", "-")):
+        if name.startswith("BALSADB_"):
+            assert setting.replace("_", "-") in SETTINGS, f"balsadb serve has no {name}"
             given.setdefault(setting, value)
     return make_config(given)
 
