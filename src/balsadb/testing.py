@@ -433,7 +433,7 @@ def _is_ready(http_address: str) -> bool:
         return False
 
 
-def _raft_facts(client_address: str, password: str | None, tls: TlsSetting) -> dict[str, str]:
+def _raft_facts(client_address: str, password: str | None = None, tls: TlsSetting = None) -> dict[str, str]:
     from balsadb.client.ask import ask, parse_info
     from balsadb.client.credentials import make_credentials
     from balsadb.errors import ClientError, ProtocolError
