@@ -95,7 +95,7 @@ def test_the_leaders_death_costs_nothing_and_a_follower_that_lost_everything_is_
 
         wait_until(compacted, 60, "compaction")
         cluster.start(away.id)
-        wait_until(lambda: "installed the state as of entry" in away.log_tail(), 60, "an installed state")
+        wait_until(lambda: "event=state-installed" in away.log_tail(), 60, "an installed state")
         cluster.wait_ready()
         assert clerk.append("k", "3") == 3
     value = ask(parse_address(away.client_address), ["GET", "k"], 5, tls=cluster.tls)
@@ -281,7 +281,7 @@ def test_a_node_that_can_be_reached_serves_http_and_gives_backups_by_tls(reachab
     reachable.settings |= keys_of(files)
     reachable.start()
     node = reachable.nodes[1]
-    wait_until(lambda: "serves clients" in node.log_tail(), 20, "a start")
+    wait_until(lambda: "event=started" in node.log_tail(), 20, "a start")
     with BlockingClerk(reachable.settings["listen"], tls=client_tls(directory)) as clerk:
         clerk.put("k", "v")
 
