@@ -286,7 +286,7 @@ def test_a_check_that_breaks_off_is_no_answer_about_the_password(threads, monkey
         assert desk._failures == {}
 
     play(test)
-    assert capsys.readouterr().err.endswith("level=error event=login-unchecked message=MemoryError\n")
+    assert capsys.readouterr().err.endswith(" event=login-unchecked message=MemoryError\n")
 
 
 def test_the_operator_is_told_of_wrong_passwords_and_never_of_names_or_passwords(threads, capsys):

@@ -42,8 +42,9 @@ _WINDOW_BYTES = 64 * 1024
 _COUNTS = {b"*%d" % count: count for count in range(1, 1025)}
 """The number of arguments, by the header of the command."""
 
-_EMPTY_LINES = re.compile(rb"(?:\r?\n)+")
-"""Lines without a word, which mean nothing. Skipped in one go: a piece of input may hold 250,000 of them."""
+_EMPTY_LINES = re.compile(rb"(?:[ \t]{0,1000}\r?\n|\*(?:0|-[1-9]\d{0,17})\r\n)+")
+"""Lines without a word and arrays without an element, which mean nothing. Skipped in one go: a piece of input
+may hold 250,000 of them, and no count of commands bounds what they cost."""
 _ASTERISK, _DOLLAR = 0x2A, 0x24
 _ATTACKS = (b"post", b"host:")
 """First words of lines that a browser sends when it is tricked into talking to us (bad input 24)."""

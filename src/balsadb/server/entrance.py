@@ -43,6 +43,8 @@ class Entrance:
         self._accepting: list[asyncio.Task[None]] = []
         self._arriving: dict[asyncio.Task[None], socket.socket] = {}
         """Handshakes under way, the oldest first."""
+        self._leaving: dict[asyncio.Task[None], socket.socket] = {}
+        """Those that had to make room, until they have."""
         self._ours: set[socket.socket] = set()
         """Connections of them that the event loop does not have yet."""
 
@@ -67,7 +69,7 @@ class Entrance:
 
     def close(self) -> None:
         """Let nobody in any more."""
-        for task in (*self._accepting, *self._arriving):
+        for task in (*self._accepting, *self._arriving, *self._leaving):
             task.cancel()
         for listening in self.sockets:
             listening.close()
@@ -84,8 +86,11 @@ class Entrance:
             self._arriving[task] = connection
             self._ours.add(connection)
             task.add_done_callback(self._ended)
-            if len(self._arriving) > max(1, self._room()):
-                next(iter(self._arriving)).cancel()
+            while len(self._arriving) > max(1, self._room()):
+                # Forgotten at once: a task takes a while to end, and the next one must not be the same.
+                oldest = next(iter(self._arriving))
+                self._leaving[oldest] = self._arriving.pop(oldest)
+                oldest.cancel()
 
     async def _let_in(self, connection: socket.socket) -> None:
         where = "a client that has left"
@@ -104,7 +109,7 @@ class Entrance:
             self._refused(f"{where}: {describe(error)}")
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        connection = self._arriving.pop(task)
+        connection = self._arriving.pop(task, None) or self._leaving.pop(task)
         if connection in self._ours:  # it ended before it had begun
             self._ours.remove(connection)
             connection.close()

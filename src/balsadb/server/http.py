@@ -61,6 +61,8 @@ _METRICS: Final[web.AppKey[Metrics]] = web.AppKey("metrics")
 _EVENTS: Final[web.AppKey[Events]] = web.AppKey("events")
 _OPEN: Final[web.AppKey[bool]] = web.AppKey("open")
 """True when backups are given to everybody who reaches the port."""
+_NEEDS_CERTIFICATE: Final[web.AppKey[bool]] = web.AppKey("needs_certificate")
+"""True when a password alone is not enough for one."""
 _PAGE: Final[web.AppKey[Page]] = web.AppKey("page")
 
 BACKUP: Final = (b"RAFT", b"BACKUP")
@@ -77,16 +79,18 @@ def create_app(
     logins: Logins | None = None,
     *,
     is_open: bool = True,
+    needs_certificate: bool = False,
 ) -> web.Application:
     """Return the application.
 
     `ready` is asked at every request to /readyz, `backups` gives the state, `insight` all the figures, and
     `logins` checks who wants a backup; without it everybody may have one. Unless it `is_open` only those get
-    a backup who log in or show a certificate: it is the whole database.
+    a backup who log in or show a certificate: it is the whole database. Where clients need both, so do they.
     """
     app = web.Application(client_max_size=BODY_BYTES_MAX)
     app[_READY] = ready
     app[_OPEN] = is_open
+    app[_NEEDS_CERTIFICATE] = needs_certificate
     app.router.add_get("/livez", _live)
     app.router.add_get("/readyz", _ready)
     if backups is not None:
@@ -159,8 +163,11 @@ class _Site(web.BaseSite):
         """Make room for a connection: a health check must get through whoever leaves his connections open."""
         server = self._runner.server
         assert server is not None
-        if len(server.connections) >= self._connections_max:
-            server.connections[0].force_close()
+        for one in server.connections[: len(server.connections) - self._connections_max + 1]:
+            transport = one.transport
+            one.force_close()
+            if transport is not None:
+                transport.abort()  # whoever does not read his answers would keep his place for ever
         return server()
 
 
@@ -224,8 +231,10 @@ async def _backup(request: web.Request) -> web.StreamResponse:
         return web.Response(text="backups are not given to browsers", status=403)
     if (refusal := await _refuse(request, BACKUP)) is not None:
         return refusal
-    known = request.app.get(_LOGINS) is not None or (
-        request.transport is not None and request.transport.get_extra_info("peercert")
+    certain = request.transport is not None and request.transport.get_extra_info("peercert")
+    logins = request.app.get(_LOGINS)
+    known = certain or (
+        logins is not None and not logins.accounts.open and not request.app[_NEEDS_CERTIFICATE]
     )
     if not (request.app[_OPEN] or known):
         reason = "backups go beyond this machine only to those who show a certificate (--tls-cert, --tls-ca)"

@@ -16,6 +16,7 @@ do, keys, values and secrets are never written, and nothing is written per reque
 from __future__ import annotations
 
 import json
+import logging
 import re
 import select
 import sys
@@ -165,6 +166,22 @@ def _write_to_standard_error(line: str) -> bool:
     except (OSError, ValueError):
         return False  # the reader is gone
     return True
+
+
+class Forwarded(logging.Handler):
+    """What libraries log comes into the journal by its kind alone: their texts repeat what strangers send."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Tell that a library has something to say."""
+        kind = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else None
+        journal.say("library", "warning", source=record.name, log_level=record.levelname, error=kind)
+
+
+def forward_logging() -> None:
+    """Take what libraries log. For the owner of the process; errors in the loop come another way."""
+    for name in ("aiohttp", "asyncio"):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [Forwarded(logging.WARNING)], False
 
 
 journal: Final = Journal()

@@ -32,6 +32,8 @@ HELD_BYTES_HIGH = 32 * 1024 * 1024
 """Past this many bytes of unanswered requests on this node no client is read; half of the refusing bound."""
 BACKLOG = 1024
 """Connections waiting to be accepted. asyncio's default costs a second in a connection storm."""
+HANDSHAKES_MAX = 128
+"""Clients at once in a TLS handshake, which takes the node up to 300 microseconds each."""
 BUFFERED_BYTES_MAX = 64 * 1024 * 1024
 """Memory for the unfinished commands, open MULTIs and unread replies of all clients. Past it the greatest of
 these clients is closed: each is within its own bounds, but there may be thousands of them. Four of the
@@ -119,8 +121,9 @@ class Listener:
             self._server = Entrance(
                 self.certificates,
                 self.protocol,
-                # On their way in they take up open files as clients do, so they count as such.
-                lambda: self._clients_max - len(self._connections),
+                # On their way in they take up open files as clients do, so they count as such. And few at a
+                # time: all may make the node do its part of the handshake in the same moment.
+                lambda: min(HANDSHAKES_MAX, self._clients_max - len(self._connections) - len(self.strangers)),
                 self._kept_out,
             )
             await self._server.start(host, port, BACKLOG)

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 LOGIN_SECONDS_MAX: Final = 10.0
 """Who has not logged in by then is closed."""
+REFUSED_SECONDS_MAX: Final = 0.5
+"""How long one that gets no place may take to go: it has none meanwhile."""
 ARGUMENTS_MAX: Final = 10
 COMMAND_BYTES_MAX: Final = 16 * 1024
 """Of one command; as in Redis, whose limit is for each argument. Past it the connection is closed."""
@@ -87,6 +89,7 @@ class LoginConnection(asyncio.Protocol):
     __slots__ = (
         "_at",
         "_attempt",
+        "_closing",
         "_data",
         "_eof",
         "_listener",
@@ -123,6 +126,9 @@ class LoginConnection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport | None = None
         """None when the connection has ended, or is somebody else's."""
+        self._closing: asyncio.Transport | None = None
+        """What is closed and not gone yet. It keeps its place and its deadline: with TLS the other end is
+        waited for."""
 
     # ------------------------------------------------------- asyncio callbacks
 
@@ -133,7 +139,8 @@ class LoginConnection(asyncio.Protocol):
         if not self._listener.strangers.add(self, self._listener.has_room):
             self._transport.write(b"-ERR max number of clients reached\r\n")
             self._transport.close()
-            self._transport = None
+            self._closing, self._transport = self._transport, None
+            self._timer = asyncio.get_running_loop().call_later(REFUSED_SECONDS_MAX, self.drop)
             return
         self._timer = asyncio.get_running_loop().call_later(LOGIN_SECONDS_MAX, self.drop)
 
@@ -143,12 +150,13 @@ class LoginConnection(asyncio.Protocol):
 
     def drop(self) -> None:
         """Close at once."""
-        if self._transport is not None:
-            self._transport.abort()
+        transport = self._transport or self._closing
+        if transport is not None:
+            transport.abort()
         self._let_go()
 
     def _let_go(self) -> None:
-        self._transport = None
+        self._transport = self._closing = None
         self._data, self._at = b"", 0
         self._listener.strangers.discard(self)
         if self._attempt is not None:
@@ -159,7 +167,9 @@ class LoginConnection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """Answer what has come before closing."""
         self._eof = True
-        return self.checking
+        # With TLS nothing can be half open, and uvloop complains about everybody who wants that.
+        transport = self._transport
+        return self.checking and transport is not None and transport.get_extra_info("ssl_object") is None
 
     def data_received(self, data: bytes) -> None:
         """Take a piece of input."""
@@ -228,7 +238,8 @@ class LoginConnection(asyncio.Protocol):
             self._write(last_word)
         if self._transport is not None:
             self._transport.close()
-            self._let_go()
+            self._closing, self._transport = self._transport, None
+            self._data, self._at = b"", 0
 
     # ------------------------------------------------------------------- log-in
 
@@ -265,12 +276,15 @@ class LoginConnection(asyncio.Protocol):
 
     def _make_room(self, transport: asyncio.Transport, login: Login) -> None:
         """Hand the connection over, with all input that is left."""
+        if transport.is_closing():
+            self._let_go()  # a client registered now would never hear that it is gone
+            return
         data = self._data[self._at :]
         self._let_go()
         client = ClientConnection(self._listener)
         transport.set_protocol(client)
         client.connection_made(transport)
-        if client.transport is None or transport.is_closing():
+        if transport.is_closing():
             return
         state = client.state
         reply = logged_in(state, self._listener.view, login)

@@ -45,7 +45,7 @@ from balsadb.server.config import ServeConfig
 from balsadb.server.cuts import CutWriter
 from balsadb.server.driver import TICK_SECONDS, Driver
 from balsadb.server.insight import Insight, Parts
-from balsadb.server.journal import journal
+from balsadb.server.journal import forward_logging, journal
 from balsadb.server.listener import Listener
 from balsadb.server.logins import Logins
 from balsadb.server.passwords import OnePassword
@@ -363,8 +363,14 @@ class Node:
         host, port = parse_address(address)
         backups = Backups(self._driver, self._cuts, f"{self._directory.group_path}/outgoing/backup")
         exposed = protection.is_exposed(address)
-        is_open = not exposed or self.config.insecure
-        app = http.create_app(self.unready, backups, self._insight, self._logins, is_open=is_open)
+        app = http.create_app(
+            self.unready,
+            backups,
+            self._insight,
+            self._logins,
+            is_open=not exposed or (self.config.insecure and not protection.knows_clients(self.config)),
+            needs_certificate=self.config.client_certificates == "yes",
+        )
         certificates = (
             make_certificates(self.config, "optional" if self.config.tls_ca else "no") if exposed else None
         )
@@ -519,6 +525,7 @@ async def _serve(config: ServeConfig) -> None:
     told: list[str] = []
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_tell_unexpected)
+    forward_logging()
 
     def ask_to_stop(number: signal.Signals) -> None:
         told.append(number.name)
