@@ -167,3 +167,22 @@ def test_those_who_say_nothing_keep_nobody_out(make_loop, certificates):
             other.close()
 
     playing(make_loop, scenario, certificates, room=5)
+
+
+@pytest.mark.parametrize("make_loop", LOOPS)
+def test_a_crowd_that_says_nothing_holds_no_more_files_than_there_is_room_for(make_loop, certificates):
+    """All of them at once: whoever had to go and has not yet must not go a second time in place of others."""
+
+    async def scenario(port: Port) -> None:
+        silent = await asyncio.gather(*(port.connect(None) for _ in range(60)))
+        over = [asyncio.ensure_future(_nothing_but_the_end(reader)) for reader, _ in silent]
+        while sum(one.done() for one in over) < 55:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        assert not port.entrance._leaving
+        for one, (_, writer) in zip(over, silent, strict=True):
+            one.cancel()
+            writer.close()
+
+    began = time.monotonic()
+    playing(make_loop, scenario, certificates, room=5)
+    assert time.monotonic() - began < entrance.HANDSHAKE_SECONDS_MAX, "they have gone by themselves"

@@ -167,6 +167,34 @@ def test_connections_that_say_nothing_keep_no_health_check_out():
     asyncio.run(run())
 
 
+def test_one_who_does_not_read_his_answers_keeps_no_place():
+    async def run() -> None:
+        runner = await http.start(http.create_app(Health()), "127.0.0.1", 0, connections_max=4)
+        port = runner.addresses[0][1]
+        loop = asyncio.get_running_loop()
+        greedy = socket.socket()
+        greedy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        greedy.setblocking(False)
+        await loop.sock_connect(greedy, ("127.0.0.1", port))
+        asking = loop.create_task(
+            loop.sock_sendall(greedy, b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n" * 100_000)
+        )
+        while not any(c.transport.get_write_buffer_size() for c in runner.server.connections):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(12)]
+        try:
+            assert await ask(port, "/livez") == (200, "ok")
+            assert len(runner.server.connections) <= 4
+        finally:
+            asking.cancel()
+            greedy.close()
+            for _, writer in silent:
+                writer.close()
+            await http.stop(runner)
+
+    asyncio.run(asyncio.wait_for(run(), 20))
+
+
 # -------------------------------------------------------------------------------------------- backups
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from types import SimpleNamespace
 
 import pytest
 
 from balsadb.errors import UsageError
 from balsadb.server import login_connection, logins, passwords
+from balsadb.server.login_connection import LoginConnection
 from server.lone_node import lone_node
 
 WRONG = b"-WRONGPASS invalid username-password pair or user is disabled.\r\n"
@@ -288,6 +290,45 @@ def test_all_places_together_have_a_bound(play):
             second.write(b"AUTH secret\r\n")
             assert await one.readline() == await other.readline() == b"+OK\r\n"
             assert await said(node, b"", end=False) == b"-ERR max number of clients reached\r\n"
+
+    play(test)
+
+
+def test_one_that_is_closed_keeps_its_place_until_it_is_gone(play):
+    async def test(node):
+        strangers = node._listener.strangers
+        async with client(node) as (reader, writer):
+            await until(lambda: len(strangers) == 1)
+            [stranger] = strangers._connections
+            real = stranger._transport
+            # As with TLS, where the other end is waited for.
+            stranger._transport = SimpleNamespace(write=real.write, close=lambda: None, abort=real.abort)
+            writer.write(b"QUIT\r\nPING\r\n")
+            assert await reader.readline() == b"+OK\r\n"
+            assert len(strangers) == 1
+            stranger.drop()
+            assert await reader.read() == b""
+            await until(lambda: len(strangers) == 0)
+
+    play(test)
+
+
+def test_one_that_leaves_while_its_password_is_checked_is_nowhere_afterwards(play, monkeypatch):
+    real = LoginConnection._checked
+
+    def late(connection, login, refusal):
+        connection._transport.abort()  # in the same round of the loop in which the answer comes
+        real(connection, login, refusal)
+
+    monkeypatch.setattr(LoginConnection, "_checked", late)
+
+    async def test(node):
+        strangers = node._listener.strangers
+        async with client(node) as (_, writer):
+            await until(lambda: len(strangers) == 1)
+            writer.write(b"AUTH secret\r\n")
+            await until(lambda: len(strangers) == 0)
+        assert not node._listener._connections
 
     play(test)
 
