@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from balsadb.address import parse_address
+from balsadb.storage.meta import decode_meta
 from balsadb.testing import LocalCluster
-from e2e.load import Connection
+from e2e.load import Connection, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -46,6 +47,11 @@ def test_a_node_without_a_free_descriptor_neither_spins_nor_stops_and_accepts_ag
         stack.callback(client.close)
         assert client.call(b"SET", b"k", b"1") == b"OK"
         assert node.pid is not None
+        # A new node notes the cluster's id once, in a new file, and is right to stop when it can't.
+        meta = node.data_dir / "META"
+        wait_until(lambda: decode_meta(str(meta), meta.read_bytes()).cluster_id, 10, "the cluster's id")
+        for number in range(100):
+            assert client.call(b"SET", b"k%d" % number, b"1") == b"OK"
         soft, hard = resource.prlimit(node.pid, resource.RLIMIT_NOFILE)
         # The limit is one of numbers and not of how many there are.
         highest = max(int(name) for name in os.listdir(f"/proc/{node.pid}/fd"))
