@@ -131,7 +131,7 @@ class Run:
             # `META` stays: the node has run since, and its starts must never be counted twice (rule P2).
             shutil.copytree(saved / "group-0", node.data_dir / "group-0")
         else:
-            assert "serves clients" not in said, f"it may have acknowledged something: {said}"
+            assert "event=started" not in said, f"it may have acknowledged something: {said}"
             self.counts["refuses, and gets its files back"] += 1
             shutil.rmtree(node.data_dir)
             shutil.copytree(saved, node.data_dir)
